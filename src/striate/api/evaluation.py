@@ -1,0 +1,176 @@
+"""Measuring a model on pictures with known labels."""
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate import plugins, tasks
+from striate.api.runfiles import CONFIG_FILE, SPLIT_FILE
+from striate.config import Layer, read_toml, resolve
+from striate.data.dataset import Dataset, Part
+from striate.data.open import DataConfig, open_dataset
+from striate.errors import DataError, UsageError
+from striate.runtime.predictor import Predictor, load
+from striate.tasks.classification import Scores
+
+__all__ = ["Evaluation", "evaluate_indices", "evaluate_model"]
+
+Progress = Callable[[int, int], None]
+OnError = Callable[[str, DataError], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How a model does on a part of a dataset."""
+
+    scores: Scores
+    source: str  # "digits, part test"
+    pictures: int
+    unreadable: int
+    notes: tuple[str, ...] = ()  # what was assumed, to be shown
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The scores by name, fractions 0..1."""
+        return dict(self.scores.values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for `eval --json`."""
+        return {
+            "source": self.source,
+            "pictures": self.pictures,
+            "unreadable": self.unreadable,
+            "notes": list(self.notes),
+            **self.scores.to_dict(),
+        }
+
+
+def evaluate_model(
+    model: str | Path,
+    data: str | None,
+    part: str | None,
+    batch_size: int,
+    device: str,
+    progress: Progress | None,
+    on_error: OnError | None,
+) -> Evaluation:
+    """The scores of `model` on `part` of `data`; without `data` on the test part it was trained beside."""
+    predictor = load(model, device)
+    folder = Path(model) if Path(model).is_dir() else Path(model).parent
+    dataset, notes = (_own_data(folder), ()) if data is None else _given_data(folder, data)
+    indices, chosen = _choose(dataset, part)
+    found = evaluate_indices(predictor, dataset, indices, batch_size, progress, on_error)
+    return Evaluation(
+        found.scores, f"{dataset.name}, {chosen}", found.pictures, found.unreadable, (*notes, *found.notes)
+    )
+
+
+def evaluate_indices(
+    predictor: Predictor,
+    dataset: Dataset,
+    indices: NDArray[np.int64],
+    batch_size: int = 64,
+    progress: Progress | None = None,
+    on_error: OnError | None = None,
+) -> Evaluation:
+    """The scores of `predictor` on the items `indices`; a picture that cannot be read is counted, not scored.
+
+    Raises DataError where none can be read or the classes are not the model's.
+    """
+    task = plugins.load(tasks, predictor.task)
+    match = task.match_classes(predictor.classes, dataset.classes)
+    metric, labels = task.metric(predictor.classes), dataset.labels()
+    truths = {
+        dataset.items[index].key: int(match.ids[labels[index]])
+        for index in indices.tolist()
+        if labels[index] >= 0
+    }
+    unlabelled = len(indices) - len(truths)
+    failed = 0
+
+    def report(key: str, error: DataError) -> None:
+        nonlocal failed
+        failed += 1
+        if on_error is not None:
+            on_error(key, error)
+
+    contents = ((key, dataset.storage.content(key)) for key in truths)
+    done = 0
+    results = predictor.stream(contents, batch_size, on_error=report)
+    while batch := list(islice(results, batch_size)):
+        metric.update(batch, [truths[result.key] for result in batch])
+        done += len(batch)
+        if progress is not None:
+            progress(done + failed, len(truths))
+    if not done:
+        raise DataError(dataset.name, "there is no labelled picture that can be read", "see `striate check`")
+    notes = [match.note] if match.note else []
+    if unlabelled:
+        notes.append(f"{unlabelled} pictures without a label were left out")
+    return Evaluation(metric.compute(), dataset.name, done, failed, tuple(notes))
+
+
+def _own_data(folder: Path) -> Dataset:
+    """The data that the run in `folder` was trained on, with the parts that it had then."""
+    if _own_source(folder) is None:
+        raise UsageError(
+            folder, "it does not say what it was trained on", f"give the data: striate eval {folder} DATA"
+        )
+    table = read_toml(folder / CONFIG_FILE)
+    settings = resolve(DataConfig, [Layer(table.origin, table.values["data"])]).value
+    return _with_parts(open_dataset(settings), folder / SPLIT_FILE)
+
+
+def _given_data(folder: Path, data: str) -> tuple[Dataset, tuple[str, ...]]:
+    """`data` as it is; where the run in `folder` was trained on it, with the parts that it had then."""
+    own = _own_source(folder)
+    if own is not None and own in (data, str(Path(data).resolve())):
+        return _own_data(folder), ("it was trained on this data, so the parts of that run are used",)
+    return open_dataset(DataConfig(source=data)), ()
+
+
+def _own_source(folder: Path) -> str | None:
+    if not ((folder / CONFIG_FILE).is_file() and (folder / SPLIT_FILE).is_file()):
+        return None
+    source: str = read_toml(folder / CONFIG_FILE).values["data"]["source"]
+    return source
+
+
+def _with_parts(dataset: Dataset, split: Path) -> Dataset:
+    known = _parts_of(split)
+    kept = [replace(item, part=known[item.key]) for item in dataset.items if item.key in known]
+    missing = len(known) - len(kept)
+    if missing:
+        raise DataError(
+            dataset.name,
+            f"{missing} of the {len(known)} pictures that the model was trained beside are gone",
+            "put them back, or name other data",
+        )
+    return replace(dataset, items=tuple(kept))
+
+
+def _parts_of(split: Path) -> dict[str, Part]:
+    with split.open(encoding="utf-8", newline="") as file:
+        return {row["key"]: row["part"] for row in csv.DictReader(file)}  # type: ignore[misc]
+
+
+def _choose(dataset: Dataset, part: str | None) -> tuple[NDArray[np.int64], str]:
+    if part == "all":
+        return np.arange(len(dataset)), "all pictures"
+    if part is not None:
+        indices = dataset.indices(part)  # type: ignore[arg-type]
+        if not len(indices):
+            there = sorted({item.part or "none stated" for item in dataset.items})
+            raise DataError(dataset.name, f"it has no part {part}", f"its parts are: {', '.join(there)}")
+        return indices, f"part {part}"
+    for candidate in ("test", "val"):
+        indices = dataset.indices(candidate)
+        if len(indices):
+            return indices, f"part {candidate}"
+    return np.arange(len(dataset)), "all pictures"

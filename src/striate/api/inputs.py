@@ -1,0 +1,50 @@
+"""The pictures that a user names: files, folders, zips."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from striate.data.dataset import Finding
+from striate.data.formats import is_picture
+from striate.data.tree import Tree, open_tree
+from striate.errors import DataError
+
+__all__ = ["Pictures", "find_pictures"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Pictures by key, their content fetched only as they are iterated over."""
+
+    places: tuple[
+        tuple[str, Tree | None, str], ...
+    ]  # key, the folder or zip that holds it, the path in there
+    findings: tuple[Finding, ...] = ()  # what folders held and was left out
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __iter__(self) -> Iterator[tuple[str, Path | bytes]]:
+        for key, tree, path in self.places:
+            yield key, Path(path) if tree is None else tree.content(path)
+
+
+def find_pictures(inputs: Iterable[str | Path]) -> Pictures:
+    """Every file that is named, and all pictures below each folder and in each zip, in order.
+
+    A named file is taken whatever its suffix; in a folder only picture suffixes count. Raises DataError
+    for a folder or zip without a picture.
+    """
+    places: list[tuple[str, Tree | None, str]] = []
+    findings: list[Finding] = []
+    for source in map(Path, inputs):
+        if not (source.is_dir() or (source.suffix.lower() == ".zip" and source.is_file())):
+            places.append((str(source), None, str(source)))
+            continue
+        tree = open_tree(source)
+        files = [file for file in tree.files if is_picture(file)]
+        if not files:
+            raise DataError(source, "there is no picture in it", "name a folder that holds pictures")
+        places += [(str(source / file), tree, file) for file in files]
+        findings += [finding for finding in tree.findings if finding.level == "error"]
+    return Pictures(tuple(places), tuple(findings))

@@ -1,0 +1,134 @@
+"""A run's settings, from the network's defaults to the last flag, each value with its origin."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from striate.config import Layer, Resolved, Settings, resolve
+from striate.data.augment import AugmentConfig
+from striate.data.check import DataFacts
+from striate.data.open import DataConfig
+from striate.errors import UsageError
+from striate.structures import Preprocess
+from striate.training.config import TrainingConfig
+
+__all__ = ["RunConfig", "data_settings", "run_settings"]
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as in preprocessing
+_LEAST_STD = 1 / 255  # a constant channel must not divide by zero
+
+
+class RunConfig(Settings, frozen=True):
+    """Everything a training run depends on; `run.toml` holds it."""
+
+    data: DataConfig
+    model: str  # public name of the network
+    network: Any  # the family's own Config, preprocessing and classes included
+    augment: AugmentConfig = AugmentConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+def data_settings(source: str, layers: Iterable[Layer]) -> Resolved[DataConfig]:
+    """The `data` table alone: it must be known before the pictures are seen."""
+    tables = [Layer(layer.origin, layer.values["data"]) for layer in layers if "data" in layer.values]
+    return resolve(DataConfig, [Layer("DATA", {"source": source}), *tables])
+
+
+def lasting_source(source: str) -> str:
+    """`source` as a later command in another folder will find it: a name stays, a path becomes absolute."""
+    return str(Path(source).expanduser().resolve()) if Path(source).exists() else source
+
+
+def run_settings(
+    model: str, source: str, classes: tuple[str, ...], facts: DataFacts, layers: Sequence[Layer]
+) -> Resolved[RunConfig]:
+    """The whole, for `model` on data of these `facts`: defaults, recipe, what was measured, `layers`."""
+    from striate import models
+
+    family = models.family_of(model)
+    default = family.VARIANTS[model]
+    asked = [_completed(layer, default.preprocess) for layer in layers]
+    base = [
+        Layer("DATA", {"data": {"source": lasting_source(source)}, "model": model}),
+        Layer(f"default of {model}", {"network": msgspec.to_builtins(default)}),
+        Layer(f"recipe of {model}", family.recipe(default) if hasattr(family, "recipe") else {}),
+        Layer("the data", {"network": {"classes": classes}}),
+        *_size_of_pictures(family, facts),
+        *_colors_of_pictures(family, facts),
+    ]
+    measured = _measured_statistics([*base, *asked], facts)
+    return resolve(_run_config_for(family), [*base, measured, *asked])
+
+
+def _run_config_for(family: Any) -> type[RunConfig]:
+    """RunConfig with the family's own Config as its `network`, so that every key is checked."""
+    fields = [("network", family.Config)]
+    return msgspec.defstruct("RunConfig", fields, bases=(RunConfig,), frozen=True, kw_only=True)  # type: ignore[return-value]
+
+
+def _completed(layer: Layer, default: Preprocess) -> Layer:
+    """`layer` with what its size and fit imply for `resize_to`, unless it says that itself.
+
+    `size=64` means 64x64, and `resize_to` shrinks with it so that a crop cuts the same share; another
+    fit than crop has no use for it.
+    """
+    preprocess = dict(layer.values.get("network", {}).get("preprocess", {}))
+    size, crops = preprocess.get("size"), preprocess.get("fit", default.fit) == "crop"
+    if isinstance(size, int):
+        if size < 1:
+            raise UsageError(layer.origin, f"the size is {size}", "give a side of at least 1 pixel")
+        preprocess["size"] = [size, size]
+        if crops and default.resize_to is not None:
+            preprocess.setdefault("resize_to", round(size * default.resize_to / min(default.size)))
+    if not crops:
+        preprocess.setdefault("resize_to", None)
+    if not preprocess:
+        return layer
+    network = {**layer.values.get("network", {}), "preprocess": preprocess}
+    return Layer(layer.origin, {**layer.values, "network": network})
+
+
+def _size_of_pictures(family: Any, facts: DataFacts) -> list[Layer]:
+    """Small pictures that are all alike are used as they are by a family that can."""
+    height, width = facts.heights[2], facts.widths[2]
+    if not facts.uniform or max(height, width) > getattr(family, "NATIVE_SIZE_UP_TO", 0):
+        return []
+    change = {"size": (height, width), "fit": "stretch", "resize_to": None, "border": 0}
+    return [Layer("size of the pictures", {"network": {"preprocess": change}})]
+
+
+def _colors_of_pictures(family: Any, facts: DataFacts) -> list[Layer]:
+    """Gray pictures train a gray network; a family that takes any size takes colour as it comes too."""
+    if facts.gray:
+        return [Layer("colour of the pictures", {"network": {"preprocess": {"color": "gray"}}})]
+    if hasattr(family, "NATIVE_SIZE_UP_TO"):
+        return [Layer("colour of the pictures", {"network": {"preprocess": {"color": "rgb"}}})]
+    return []
+
+
+def _measured_statistics(layers: Sequence[Layer], facts: DataFacts) -> Layer:
+    """Mean and standard deviation of the training pictures in the colours that the network will see."""
+    tables = [layer.values.get("network", {}).get("preprocess", {}) for layer in layers]
+    color = [table["color"] for table in tables if "color" in table][-1]
+    scale = [table["scale"] for table in tables if "scale" in table][-1]
+    if color == "hsv":  # not measured: the middle and a quarter of the range
+        mean, std, origin = [0.5] * 3, [0.25] * 3, "default for hsv"
+    elif color == "gray" and not facts.gray:
+        # The luma of the mean is the mean of the luma; its spread lies between the channels'.
+        mean, std = [float(np.dot(LUMA, facts.mean))], [float(np.dot(LUMA, facts.std))]
+        origin = "training pictures"
+    else:
+        repeat = 3 if facts.gray and color == "rgb" else 1
+        mean, std, origin = [*facts.mean * repeat], [*facts.std * repeat], "training pictures"
+    values = {
+        "mean": [_rounded(255 * scale * value) for value in mean],
+        "std": [_rounded(255 * scale * max(value, _LEAST_STD)) for value in std],
+    }
+    return Layer(origin, {"network": {"preprocess": values}})
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.5g}")

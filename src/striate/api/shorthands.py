@@ -1,0 +1,73 @@
+"""Short names of the settings that people change most: flags on the command line, keywords in Python."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from striate.config import Layer
+from striate.errors import UnknownName
+
+__all__ = ["SHORTHANDS", "Shorthand", "nested", "shorthand_layers"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shorthand:
+    """A short name for one setting: `--epochs` on the command line, `epochs=` in Python."""
+
+    name: str
+    path: str  # dotted, in RunConfig
+    kind: Literal["int", "float", "text", "flag", "names"]
+    help: str
+
+
+SHORTHANDS = (
+    Shorthand("epochs", "training.epochs", "int", "Passes over the training pictures."),
+    Shorthand("batch_size", "training.batch_size", "int", "Pictures in one step."),
+    Shorthand("learning_rate", "training.learning_rate", "float", "Step size at its highest."),
+    Shorthand("size", "network.preprocess.size", "int", "Side of the network's input, in pixels."),
+    Shorthand("classes", "data.classes", "names", "Only these classes, in this order: ant,bee."),
+    Shorthand(
+        "val_fraction",
+        "data.split.val_fraction",
+        "float",
+        "Share for validation where there is no such part.",
+    ),
+    Shorthand(
+        "test_fraction",
+        "data.split.test_fraction",
+        "float",
+        "Share for the test where there is no such part.",
+    ),
+    Shorthand("patience", "training.patience", "int", "Stop after so many epochs without a better one."),
+    Shorthand("balance", "training.balance", "flag", "Weigh rare classes up in the loss."),
+    Shorthand("seed", "training.seed", "int", "Seed of weights, order and augmentation."),
+    Shorthand("device", "training.device", "text", "auto, cpu, cuda, cuda:1 or mps."),
+    Shorthand("precision", "training.precision", "text", "auto, fp32 or bf16."),
+    Shorthand("workers", "training.workers", "int", "Threads that load pictures."),
+    Shorthand(
+        "deterministic", "training.deterministic", "flag", "The same bits at every run, a little slower."
+    ),
+)
+
+
+def shorthand_layers(values: Mapping[str, Any], verb: str = "") -> list[Layer]:
+    """A layer for each of `values` that is not None, its origin the flag, or the keyword of `verb`.
+
+    Raises UnknownName, with the nearest, for a name that is no shorthand.
+    """
+    known = {shorthand.name: shorthand for shorthand in SHORTHANDS}
+    layers = []
+    for name, value in values.items():
+        if name not in known:
+            raise UnknownName(verb or "striate train", name, known)
+        if value is not None:
+            origin = f"{verb}({name}=)" if verb else f"--{name.replace('_', '-')}"
+            layers.append(Layer(origin, nested(known[name].path, value)))
+    return layers
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """`value` under the dotted `path`, as nested tables: "a.b", 1 is {"a": {"b": 1}}."""
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    return dict(value)

@@ -1,0 +1,48 @@
+"""`striate predict`: what is on these pictures."""
+
+import sys
+from typing import Any
+
+import click
+
+from striate.cli.group import Verb
+from striate.errors import DataError, UsageError
+
+FORMATS = ("table", "csv", "jsonl")
+
+
+@click.command(cls=Verb, short_help="Say what is on pictures, folders or a list of them.")
+@click.argument("model")
+@click.argument("inputs", nargs=-1, required=True)
+@click.option("--out", type=click.Path(), help="Write results here: .csv, .jsonl or .txt.")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="[table, or what --out ends in]")
+@click.option(
+    "--top", default=3, show_default=True, type=click.IntRange(1), help="Classes shown per picture."
+)
+@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1), help="Pictures at once.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+@click.option("--strict", is_flag=True, help="Fail (exit 3) if any picture cannot be read.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format jsonl.")
+def command(model: str, inputs: tuple[str, ...], form: Any, as_json: bool, **options: Any) -> None:
+    """Say what is on INPUTS: pictures, folders (with all below), or - for a list of paths on stdin.
+
+    \b
+    striate predict runs/simple_cnn-digits photo.jpg
+    find . -name '*.png' | striate predict MODEL - --out found.csv
+    """
+    from striate.cli.predictions import Writer, write_predictions
+
+    if as_json and form not in (None, "jsonl"):
+        raise UsageError("predict", f"--json and --format {form} contradict each other", "give one of them")
+    paths = [line.rstrip("\r\n") for line in sys.stdin if line.strip()] if inputs == ("-",) else list(inputs)
+    if "-" in paths:
+        raise UsageError("predict", "- stands beside other inputs", "give - alone, and the paths on stdin")
+    writer = Writer.choose("jsonl" if as_json else form, options.pop("out"), options.pop("top"))
+    strict = options.pop("strict")
+    counts = write_predictions(model, paths, writer, **options)
+    if counts.failed and (strict or not counts.worked):
+        raise DataError(
+            "predict",
+            f"{counts.failed} of {counts.failed + counts.worked} pictures could not be read",
+            "see the lines above; `striate check FOLDER` lists them with what to do",
+        )

@@ -1,0 +1,124 @@
+"""An evaluation for people: the numbers, the classes, the confusion matrix, the worst mistakes."""
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+from rich.progress import Progress
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from striate import api
+from striate.cli.terminal import ACCENT, data_console, message_console, percent, table
+from striate.errors import DataError, printable
+
+__all__ = ["EvalView", "mistakes", "score_line"]
+
+_WIDEST_MATRIX = 20  # classes; a larger matrix is no picture any more
+
+
+def score_line(scores: Any) -> str:
+    """The scores in one line."""
+    values = scores.values
+    top5 = f"   top-5 {percent(values['top5'])}" if len(scores.class_names) > 5 else ""
+    return (
+        f"top-1 {percent(values['top1'])}{top5}   macro F1 {percent(values['macro_f1'])}"
+        f"   calibration error {percent(values['ece'])}"
+    )
+
+
+def mistakes(scores: Any, count: int = 3) -> Iterator[str]:
+    """The most frequent mistakes, a line each."""
+    pairs = scores.worst_pairs(count)
+    if not pairs:
+        yield "no mistakes"
+    for truth, predicted, pictures in pairs:
+        yield f"{truth} taken for {predicted}: {pictures}"
+
+
+class EvalView:
+    """Progress of an evaluation, and its outcome."""
+
+    def __init__(self) -> None:
+        self.console = message_console()
+        self.bar = Progress(console=self.console, transient=True) if self.console.is_terminal else None
+        self.task: Any = None
+
+    def __enter__(self) -> "EvalView":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def progress(self, done: int, total: int) -> None:
+        """`done` of `total` pictures are evaluated."""
+        if self.bar is None:
+            return
+        if self.task is None:
+            self.task = self.bar.add_task("evaluating", total=total)
+            self.bar.start()
+        self.bar.update(self.task, completed=done)
+
+    def unreadable(self, _: str, error: DataError) -> None:
+        """A picture that cannot be read, left out of the evaluation."""
+        self.console.print(f"error: {error}", markup=False, soft_wrap=True)
+
+    def outcome(self, found: "api.Evaluation") -> None:
+        """The scores as tables, on stdout."""
+        self._stop()
+        for note in found.notes:
+            self.console.print(f"note: {printable(note)}", markup=False, soft_wrap=True)
+        console = data_console()
+        left_out = f", {found.unreadable} unreadable" if found.unreadable else ""
+        console.print(
+            Text(f"{found.pictures:,} pictures{left_out}", style=f"bold {ACCENT}"), Text(found.source)
+        )
+        console.print(Text(score_line(found.scores), style="bold"))
+        rows = [
+            (
+                row["name"],
+                percent(row["precision"]),
+                percent(row["recall"]),
+                percent(row["f1"]),
+                f"{row['support']:,}",
+            )
+            for row in found.scores.classes
+        ]
+        console.print(table(("class", "precision", "recall", "F1", "pictures"), rows, numbers=(1, 2, 3, 4)))
+        if len(rows) <= _WIDEST_MATRIX:
+            console.print(confusion_table(found.scores))
+        console.print(
+            Text("most frequent mistakes: ", style="bold") + Text("; ".join(mistakes(found.scores, 5)))
+        )
+
+    def _stop(self) -> None:
+        if self.bar is not None and self.task is not None:
+            self.bar.stop()
+            self.task = None
+
+
+def confusion_table(scores: Any) -> Table:
+    """Rows are the truth, columns the prediction; the darker, the larger the share of the row."""
+    grid = Table(
+        title="confusion (rows: truth, columns: prediction)", title_justify="left", box=None, padding=(0, 1)
+    )
+    grid.add_column("", justify="right")
+    for name in scores.class_names:
+        grid.add_column(Text(printable(name)[:8]), justify="right")
+    for truth, row in enumerate(scores.confusion.tolist()):
+        total = sum(row) or 1
+        cells = [_shaded(count, count / total, truth == column) for column, count in enumerate(row)]
+        grid.add_row(Text(printable(scores.class_names[truth])[:16]), *cells)
+    return grid
+
+
+def _shaded(count: int, share: float, right: bool) -> Text:
+    """Blue on the diagonal, orange beside it, both readable without telling red from green."""
+    if not count:
+        return Text("·", style="dim")
+    depth = 0.25 + 0.75 * share
+    red, green, blue = (int(channel * depth) for channel in ((40, 110, 220) if right else (230, 120, 20)))
+    return Text(f" {count:,} ", style=Style(color="white", bgcolor=f"rgb({red},{green},{blue})"))

@@ -1,0 +1,79 @@
+"""Where text goes: data to stdout, everything else to stderr; plain when nobody is watching."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from striate.errors import printable
+
+__all__ = [
+    "ACCENT",
+    "data_console",
+    "duration",
+    "emit_json",
+    "message_console",
+    "percent",
+    "sparkline",
+    "table",
+]
+
+ACCENT = "cyan"
+_BLOCKS, _ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "._-=+*#@"
+
+
+def data_console() -> Console:
+    """For results: stdout. Wide enough for a table where no terminal says its width."""
+    console = Console(highlight=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, emoji=False, width=120)
+
+
+def message_console() -> Console:
+    """For plans, progress and remarks: stderr."""
+    console = Console(stderr=True, highlight=False, emoji=False)
+    return console if console.is_terminal else Console(stderr=True, highlight=False, emoji=False, width=120)
+
+
+def emit_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def percent(fraction: float) -> str:
+    """A fraction for people: 0.98765 is "98.8 %"."""
+    return f"{100 * fraction:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: "0.4 s", "41 s", "3 min 05 s", "2 h 10 min"."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{rest} s"
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def sparkline(values: Sequence[float], width: int, encoding: str = "utf-8") -> str:
+    """A curve of one line, lowest to highest; blocks where the terminal can show them."""
+    blocks = _BLOCKS if encoding.lower().startswith("utf") else _ASCII_BLOCKS
+    picked = [values[round(i * (len(values) - 1) / max(1, width - 1))] for i in range(width)]
+    shown = picked if len(values) > width else list(values)
+    low, high = min(shown), max(shown)
+    span = (high - low) or 1.0
+    return "".join(blocks[round((value - low) / span * (len(blocks) - 1))] for value in shown)
+
+
+def table(columns: Iterable[str], rows: Iterable[Sequence[object]], numbers: Sequence[int] = ()) -> Table:
+    """A plain table; the columns at the positions `numbers` stand to the right."""
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for position, name in enumerate(columns):
+        made.add_column(name, justify="right" if position in numbers else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(printable(cell)) for cell in row))
+    return made

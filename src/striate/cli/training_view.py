@@ -1,0 +1,176 @@
+"""What a person sees of a training run: the plan, the progress, the outcome."""
+
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any
+
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+from striate import api
+from striate.cli.scores_view import mistakes, score_line
+from striate.cli.terminal import ACCENT, data_console, duration, message_console, percent, sparkline
+from striate.errors import printable
+
+__all__ = ["TrainingView"]
+
+_SECONDS_BETWEEN_LINES = 10
+_MOST_FINDINGS = 6
+
+
+class TrainingView:
+    """Prints a plan, follows the events of a run and sums it up; plain lines where nobody watches."""
+
+    def __init__(self) -> None:
+        self.console = message_console()
+        self.bar = _bar(self.console) if self.console.is_terminal else None
+        self.task: Any = None
+        self.best = 0.0
+        self.scores: list[float] = []
+        self.epochs = 0
+        self.patience: int | None = None
+        self.started = self.last_line = time.monotonic()
+        self.last_step: Any = None
+        self.losses: list[float] = []  # of the steps of this epoch
+
+    def __enter__(self) -> "TrainingView":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._stop_bar()
+
+    def checking(self, done: int, total: int) -> None:
+        """Progress of the look at the data."""
+        if self.bar is not None:
+            self._show("checking", done, total, "pictures")
+
+    def plan(self, plan: "api.TrainingPlan") -> None:
+        """The plan, before anything is trained."""
+        self.started = time.monotonic()
+        self._stop_bar()
+        self.epochs, self.patience = plan.config.training.epochs, plan.config.training.patience
+        self.console.print()
+        for heading, lines in plan.describe():
+            for position, line in enumerate(lines):
+                label = Text(f"  {heading if position == 0 else '':<9}", style=f"bold {ACCENT}")
+                self.console.print(label + Text(printable(line)), soft_wrap=True)
+        self._findings(plan)
+        self.console.print()
+
+    def _findings(self, plan: "api.TrainingPlan") -> None:
+        found = [finding for finding in plan.report.findings if finding.level != "note"]
+        for finding in found[:_MOST_FINDINGS]:
+            style = "red" if finding.level == "error" else "yellow"
+            text = f"{finding.file}: {finding.message}" if finding.file else finding.message
+            self.console.print(
+                Text(f"  {finding.level:<9}", style=style) + Text(printable(text)), soft_wrap=True
+            )
+        if len(found) > _MOST_FINDINGS:
+            more = f"and {len(found) - _MOST_FINDINGS} more: striate check {plan.config.data.source}"
+            self.console.print(Text(f"  {'':<9}{more}"), soft_wrap=True)
+
+    def event(self, event: Any) -> None:
+        """One event of the run."""
+        if isinstance(event, api.StepEvent):
+            self._step(event)
+        elif isinstance(event, api.EvalEvent):
+            self._evaluated(event)
+        elif isinstance(event, api.StopEvent) and event.reason == "patience":
+            self._line(f"stopped: no better epoch in the last {self.patience}")
+
+    def _step(self, event: Any) -> None:
+        self.last_step = event
+        self.losses.append(event.loss)
+        position = (event.step - 1) % event.steps_in_epoch + 1
+        text = f"loss {event.loss:.3f}  {event.images_per_second:,.0f} img/s"
+        if self.bar is not None:
+            self._show(f"epoch {event.epoch}/{self.epochs}", position, event.steps_in_epoch, text)
+        elif time.monotonic() - self.last_line > _SECONDS_BETWEEN_LINES:
+            self._line(f"epoch {event.epoch}/{self.epochs}  step {position}/{event.steps_in_epoch}  {text}")
+
+    def _evaluated(self, event: Any) -> None:
+        self._stop_bar()
+        score = event.metrics["top1"]
+        self.scores.append(score)
+        self.best = max(self.best, score)
+        loss, self.losses = sum(self.losses) / len(self.losses), []
+        left = (self.epochs - event.epoch) * (time.monotonic() - self.started) / event.epoch
+        row = Text(f"  epoch {event.epoch:>3}/{self.epochs}", style=f"bold {ACCENT}")
+        row.append(f"   loss {loss:.3f}   ", style="default not bold")
+        row.append(f"val {percent(score):>7}", style="bold green" if event.best else "default not bold")
+        row.append(f"   best {percent(self.best):>7}", style="default not bold")
+        row.append(f"   {self.last_step.images_per_second:>7,.0f} img/s", style="dim not bold")
+        if left > 1:
+            row.append(f"   {duration(left)} left", style="dim not bold")
+        self.console.print(row)
+        self.last_line = time.monotonic()
+
+    def _line(self, text: str) -> None:
+        self.console.print(f"  {text}", markup=False)
+        self.last_line = time.monotonic()
+
+    def outcome(self, run: "api.Run") -> None:
+        """The measured outcome and what to do next, on stdout."""
+        self._stop_bar()
+        console = data_console()
+        encoding = console.encoding
+        console.print()
+        if len(self.scores) > 1:
+            curve = sparkline(self.scores, 40, encoding)
+            span = f"{percent(min(self.scores))} to {percent(max(self.scores))}"
+            self._row(console, "learned", f"{curve}  validation, {span} in {len(self.scores)} epochs")
+        self._row(
+            console, "test", f"{sum(row['support'] for row in run.scores.classes):,} pictures it never saw"
+        )
+        self._row(console, "", score_line(run.scores))
+        for line in mistakes(run.scores):
+            self._row(console, "", line)
+        self._row(console, "took", duration(run.seconds))
+        console.print()
+        for label, command in _next(run):
+            self._row(console, label, command)
+        console.print()
+
+    def _row(self, console: Any, label: str, text: str) -> None:
+        console.print(Text(f"  {label:<9}", style=f"bold {ACCENT}") + Text(printable(text)), soft_wrap=True)
+
+    def _show(self, title: str, done: int, total: int, text: str) -> None:
+        assert self.bar is not None
+        if self.task is None:
+            self.task = self.bar.add_task(title, total=total, text=text)
+            self.bar.start()
+        self.bar.update(self.task, description=title, completed=done, total=total, text=text)
+
+    def _stop_bar(self) -> None:
+        if self.bar is not None and self.task is not None:
+            self.bar.remove_task(self.task)
+            self.bar.stop()
+            self.task = None
+
+
+class _Left(ProgressColumn):
+    """Time that the epoch still needs."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{duration(task.time_remaining)} left" if task.time_remaining else "", style="dim")
+
+
+def _bar(console: Any) -> Progress:
+    return Progress(
+        TextColumn("  [bold cyan]{task.description:<12}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f} %  {task.fields[text]}"),
+        _Left(),
+        console=console,
+        transient=True,
+    )
+
+
+def _next(run: "api.Run") -> Iterable[tuple[str, str]]:
+    folder = run.folder
+    yield "next", f"striate predict {folder} PHOTO.jpg      what is on a picture"
+    yield "", f"striate eval {folder}                  every class in detail"
+    yield "", f"striate explain-config {folder}        every setting and its origin"

@@ -1,0 +1,183 @@
+"""Prepared pictures kept in memory, as many as fit, so that a file is decoded once and not every epoch."""
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.dataset import Dataset
+from striate.data.preprocess import apply
+from striate.errors import DataError, StriateError
+from striate.structures import Geometry, Image, Preprocess
+
+__all__ = ["Budget", "Pictures", "available_memory"]
+
+_SHARE = 0.4  # of the available memory, where no budget is given
+_FALLBACK = 4 << 30  # bytes assumed available on a system that does not tell
+_MARGIN = 1.14  # side kept for random cuts per side of the input: 256 for 224
+
+Prepare = Callable[[Image], tuple[Image, Geometry]]
+"""What is kept of a decoded picture, and where its pixels went."""
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take: the system's, or its container's if that is less."""
+    free = [_from_meminfo(), _from_cgroup()]
+    return min((count for count in free if count is not None), default=_FALLBACK)
+
+
+class Budget:
+    """Bytes that caches share; by default 40 % of the memory available when it is made."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = int(_SHARE * available_memory()) if limit is None else limit
+        self.used = 0
+        self._lock = Lock()
+
+    def take(self, count: int) -> bool:
+        """Whether `count` more bytes fit; if so they are taken."""
+        with self._lock:
+            fits = self.used + count <= self.limit
+            self.used += count if fits else 0
+            return fits
+
+
+class Pictures:
+    """The pictures of a dataset as `prepare` gives them, by their index in it; kept while they fit.
+
+    What does not fit in `budget` is decoded again each time; the pixels are the same. With `shape`, which
+    every prepared picture must then have, they lie in one array (N, H, W, C), so that a batch is one
+    indexing. Filled as pictures are asked for, from any number of threads, or by `keep`.
+    """
+
+    def __init__(
+        self, dataset: Dataset, prepare: Prepare, budget: Budget, shape: tuple[int, int, int] | None = None
+    ) -> None:
+        self.dataset = dataset
+        self._prepare = prepare
+        self.budget = budget
+        self._geometry: dict[int, Geometry] = {}  # of the kept pictures; written last, so readers look here
+        self._known: dict[Geometry, Geometry] = {}  # a thousand equal pictures share one
+        self._single: dict[int, Image] = {}
+        self._lock = Lock()
+        # The system gives memory page by page as rows are filled, so unused ones cost nothing.
+        fits = shape is not None and len(dataset) * math.prod(shape) <= budget.limit
+        self._array = np.empty((len(dataset), *shape), np.uint8) if shape is not None and fits else None
+
+    @classmethod
+    def for_input(cls, dataset: Dataset, spec: Preprocess, budget: Budget) -> "Pictures":
+        """Pictures exactly as `predict` prepares them, bit by bit: `preprocess.apply`."""
+        shape = (*spec.size, spec.channels) if spec.is_fixed else None
+        return cls(dataset, partial(apply, spec), budget, shape)
+
+    @classmethod
+    def for_cutting(cls, dataset: Dataset, spec: Preprocess, budget: Budget) -> "Pictures":
+        """Pictures for random resized crops: the shorter side at most 1.14 times the input's, never enlarged.
+
+        So a cut of 1/1.14 of the side, 77 % of a square picture's area, is still no enlargement: 256 pixels
+        for an input of 224. A larger `resize_to` wins.
+        """
+        shorter = max(spec.resize_to or 0, math.ceil(_MARGIN * max(spec.inner_size)))
+        # The spec itself prepares the cut: turning that to gray again changes nothing, to HSV it would.
+        color = "rgb" if spec.color == "hsv" else spec.color
+        whole = replace(spec, fit="none", color=color, border=0, resize_to=None, max_size=None)
+        shrunk = replace(whole, fit="shorter", size=(shorter, shorter))
+        return cls(dataset, partial(_shrink, shrunk, whole), budget)
+
+    def __len__(self) -> int:
+        """How many pictures are kept so far."""
+        return len(self._geometry)
+
+    def keep(self, index: int, image: Image) -> None:
+        """Keep the decoded picture `image` of item `index`, if it fits; callable from any thread."""
+        if index not in self._geometry:
+            self._store(index, *self._prepare(image))
+
+    def one(self, index: int) -> tuple[Image, Geometry]:
+        """The picture of item `index`, not to be written to. Raises DataError naming the file."""
+        geometry = self._geometry.get(index)
+        if geometry is None:
+            return self._load(index)
+        image: Image = self._single[index] if self._array is None else self._array[index]
+        return image, geometry
+
+    def batch(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], tuple[Geometry, ...]]:
+        """The pictures of the items `indices` as one new array (B, H, W, C).
+
+        Raises DataError naming the file that cannot be decoded or is of another size than the first.
+        """
+        asked = indices.tolist()
+        if self._array is not None and all(index in self._geometry for index in asked):
+            return self._array[indices], tuple(self._geometry[index] for index in asked)
+        images, geometry = zip(*map(self.one, asked), strict=True)
+        self._refuse_mixed(asked, [image.shape for image in images])
+        return np.stack(images), geometry
+
+    def _load(self, index: int) -> tuple[Image, Geometry]:
+        key = self.dataset.items[index].key
+        try:
+            image, geometry = self._prepare(self.dataset.sample(index).image)
+        except StriateError:
+            raise
+        except OSError as error:
+            raise DataError(key, f"it cannot be read ({error})", "check the file, then run again") from error
+        except Exception as error:
+            error.add_note(f"while preparing {key}")
+            raise
+        self._store(index, image, geometry)
+        return image, geometry
+
+    def _store(self, index: int, image: Image, geometry: Geometry) -> None:
+        with self._lock:
+            if index in self._geometry or not self.budget.take(image.nbytes):
+                return
+            if self._array is None:
+                self._single[index] = image
+            else:
+                self._array[index] = image
+            self._geometry[index] = self._known.setdefault(geometry, geometry)
+
+    def _refuse_mixed(self, indices: list[int], shapes: list[tuple[int, ...]]) -> None:
+        for index, shape in zip(indices, shapes, strict=True):
+            if shape != shapes[0]:
+                raise DataError(
+                    self.dataset.items[index].key,
+                    f"it is {shape[1]}x{shape[0]}, {self.dataset.items[indices[0]].key} is "
+                    f"{shapes[0][1]}x{shapes[0][0]}, and one batch needs one size",
+                    "use a preprocess.fit of crop, stretch or letterbox",
+                )
+
+
+def _shrink(shrunk: Preprocess, whole: Preprocess, image: Image) -> tuple[Image, Geometry]:
+    return apply(shrunk if min(image.shape[:2]) > shrunk.size[0] else whole, image)
+
+
+def _from_meminfo() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return _half_of_physical()
+
+
+def _half_of_physical() -> int | None:
+    names: dict[str, Any] = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in names:
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _from_cgroup() -> int | None:
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit = int((folder / "memory.max").read_text("ascii"))
+        return max(0, limit - int((folder / "memory.current").read_text("ascii")))
+    except (OSError, ValueError):  # no cgroup, or "max": no limit
+        return None

@@ -1,0 +1,88 @@
+"""What a reader of any format gives: items with their labels, and where the pictures lie."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.data.decode import decode_image
+from striate.structures import Image, Objects, Sample, Task
+
+__all__ = ["PARTS", "Dataset", "Finding", "Item", "Part", "Storage"]
+
+Part = Literal["train", "val", "test", ""]
+"""What an item is for; empty where the source does not say."""
+
+PARTS: tuple[Part, ...] = ("train", "val", "test")
+
+
+class Storage(Protocol):
+    """Where the pictures of a dataset lie: a folder, a zip, an array, a function that draws."""
+
+    def content(self, key: str) -> Path | bytes | Image:
+        """The picture `key`: a file to decode, its bytes, or the pixels themselves."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One picture of a dataset, not yet read."""
+
+    key: str  # unique in the dataset: the path below its root, or `train-images-idx3-ubyte[17]`
+    part: Part = ""
+    label: int | None = None  # class id, for classification
+    objects: Objects | None = None  # for detection
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that `check` or a reader noticed; `error` findings are left out of training."""
+
+    file: str  # key of the picture, or path of the file
+    id: str  # of the annotation in it, empty for the whole file
+    level: Literal["error", "warning", "note"]
+    code: str  # short and stable: "unreadable", "duplicate", "leak"
+    message: str
+    fix: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain data for `--json`."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Pictures with their labels, in a stable order; nothing is decoded until `sample` is called."""
+
+    name: str  # as the user gave it
+    format: str  # "class folders", "csv", "idx", ...
+    task: Task
+    classes: tuple[str, ...]
+    items: tuple[Item, ...]
+    storage: Storage
+    notes: tuple[str, ...] = ()  # what was decided for the user, to be shown: the split, a skipped folder
+    findings: tuple[Finding, ...] = ()  # what the reader had to leave out
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def indices(self, part: Part) -> NDArray[np.int64]:
+        """Positions in `items` of the pictures of `part`, ascending."""
+        return np.array([i for i, item in enumerate(self.items) if item.part == part], np.int64)
+
+    def labels(self) -> NDArray[np.int64]:
+        """Class id of each item, (len(self),); -1 where there is none."""
+        return np.array([-1 if item.label is None else item.label for item in self.items], np.int64)
+
+    def sample(self, index: int) -> Sample:
+        """Item `index` with its picture decoded. Raises DataError naming the file."""
+        item = self.items[index]
+        image = decode_image(self.storage.content(item.key), name=item.key)
+        return Sample(item.key, image, item.label, item.objects)
+
+    def only(self, indices: Iterable[int]) -> "Dataset":
+        """The same dataset with just these items, in this order."""
+        return replace(self, items=tuple(self.items[i] for i in indices))

@@ -1,0 +1,48 @@
+"""What the listing of a folder or zip leaves out, and the findings that say why."""
+
+import stat
+
+from striate.data.dataset import Finding
+
+__all__ = ["KINDS", "is_ignored", "is_text", "kind_of", "link_finding", "unreadable", "unreadable_name"]
+
+_FILE_MANAGERS = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+KINDS = {
+    stat.S_IFIFO: "named pipe",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFBLK: "block device",
+    stat.S_IFCHR: "character device",
+}
+
+
+def kind_of(mode: int) -> str:
+    return KINDS.get(stat.S_IFMT(mode), "special file")
+
+
+def is_ignored(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _FILE_MANAGERS
+
+
+def is_text(name: str) -> bool:
+    """Whether `name` can be printed and written to JSON: a name that is not UTF-8 holds lone surrogates."""
+    if name.isascii():
+        return True
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def unreadable_name(path: str) -> Finding:
+    shown = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return Finding(shown, "", "error", "file-name", "its name is not UTF-8", "rename it")
+
+
+def unreadable(path: str, error: OSError) -> Finding:
+    message = f"it cannot be read ({error.strerror or error})"
+    return Finding(path, "", "error", "unreadable", message, "check its permissions")
+
+
+def link_finding(path: str, code: str, message: str) -> Finding:
+    return Finding(path, "", "error", code, message, "put the files themselves there")

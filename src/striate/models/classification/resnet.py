@@ -1,0 +1,276 @@
+"""Residual networks: each block adds to its input instead of replacing it.
+
+He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv:1512.03385.
+ImageNet forms: Table 1. CIFAR forms: section 4.2. `resnet50` and deeper are "v1.5", with the stride on
+the 3x3 convolution, as most published weights are; `resnet50_v1` is the paper's, with the stride on the
+first 1x1. Names in the state dict are torchvision's.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import torch.nn.functional as F
+from msgspec import Meta
+from torch import Tensor, nn
+
+from striate.layers.initialise import he_normal
+from striate.models.network import Classifier, Feature, Logits, NetworkConfig
+from striate.structures import Preprocess
+
+__all__ = [
+    "TINY",
+    "VARIANTS",
+    "Config",
+    "ResNet",
+    "build",
+    "from_akamaster",
+    "from_torchvision",
+    "recipe",
+]
+
+EXPANSION = {"basic": 1, "bottleneck": 4}  # output maps of a block for each map of its width
+
+Count = Annotated[int, Meta(ge=1)]
+
+
+class Config(NetworkConfig, frozen=True, kw_only=True):
+    """Settings of a residual network."""
+
+    preprocess: Preprocess = Preprocess(size=(224, 224), fit="crop", resize_to=256)
+    block: Literal["basic", "bottleneck"] = "basic"
+    depths: Annotated[tuple[Count, ...], Meta(min_length=1, max_length=6)] = (2, 2, 2, 2)  # blocks a stage
+    width: Count = 64  # maps of the stem and the first stage; each further stage has twice as many
+    stem: Literal["imagenet", "cifar"] = "imagenet"  # 7x7/2 and a 3x3/2 max pool, or 3x3 alone
+    # Where a block changes the shape: A subsamples and pads with zero maps, B is a 1x1 convolution.
+    shortcut: Literal["A", "B"] = "B"
+    version: Literal["v1", "v1.5"] = "v1.5"  # bottleneck's stride on the 1x1 or on the 3x3; basic: no matter
+    zero_init: bool = True  # each block starts as the identity
+
+
+class BasicBlock(nn.Module):
+    """3x3 -> 3x3, plus the shortcut (section 3.3, Fig. 5 left)."""
+
+    def __init__(self, channels: int, width: int, stride: int, shortcut: nn.Module | None) -> None:
+        super().__init__()
+        self.conv1 = _convolution(channels, width, 3, stride)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = _convolution(width, width, 3)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = shortcut
+
+    def forward(self, maps: Tensor) -> Tensor:
+        identity = maps if self.downsample is None else self.downsample(maps)
+        maps = self.relu(self.bn1(self.conv1(maps)))  # (B, width, H / stride, W / stride)
+        maps = self.bn2(self.conv2(maps))
+        maps += identity
+        rectified: Tensor = self.relu(maps)
+        return rectified
+
+
+class Bottleneck(nn.Module):
+    """1x1 -> 3x3 -> 1x1 with four times the maps, plus the shortcut (Fig. 5 right)."""
+
+    def __init__(
+        self, channels: int, width: int, stride: int, shortcut: nn.Module | None, stride_on_first: bool
+    ) -> None:
+        super().__init__()
+        first, second = (stride, 1) if stride_on_first else (1, stride)
+        self.conv1 = _convolution(channels, width, 1, first)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = _convolution(width, width, 3, second)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = _convolution(width, width * EXPANSION["bottleneck"], 1)
+        self.bn3 = nn.BatchNorm2d(width * EXPANSION["bottleneck"])
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = shortcut
+
+    def forward(self, maps: Tensor) -> Tensor:
+        identity = maps if self.downsample is None else self.downsample(maps)
+        maps = self.relu(self.bn1(self.conv1(maps)))  # (B, width, H, W)
+        maps = self.relu(self.bn2(self.conv2(maps)))  # (B, width, H / stride, W / stride)
+        maps = self.bn3(self.conv3(maps))  # (B, 4 x width, H / stride, W / stride)
+        maps += identity
+        rectified: Tensor = self.relu(maps)
+        return rectified
+
+
+class PaddedShortcut(nn.Module):
+    """Option A (section 4.1): every `stride`-th pixel, and maps of zeros for the new channels.
+
+    The zeros are split evenly before and after, as the published CIFAR weights need; the paper says
+    only that there are extra zero entries.
+    """
+
+    def __init__(self, channels: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.before = (channels_out - channels) // 2
+        self.after = channels_out - channels - self.before
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return F.pad(maps[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}, zero maps={self.before}+{self.after}"
+
+
+class ResNet(Classifier):
+    """Stem -> stages, each with half the pixels a side and twice the maps -> average -> linear."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.conv1 = (
+            _convolution(config.preprocess.channels, config.width, 7, 2)
+            if config.stem == "imagenet"
+            else _convolution(config.preprocess.channels, config.width, 3)
+        )
+        self.bn1 = nn.BatchNorm2d(config.width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1) if config.stem == "imagenet" else nn.Identity()
+        self.feature_info = _feature_info(config)
+        self.layer_names = tuple(feature.name for feature in self.feature_info[1:])
+        for stage, name in enumerate(self.layer_names):
+            self.add_module(name, _stage(config, stage))
+        self.fc = nn.Linear(self.feature_info[-1].channels, len(self.classes))
+
+    def forward(self, images: Tensor) -> Logits:  # type: ignore[override]
+        maps = self.maxpool(self._stem(images))  # (B, 64, H / 4, W / 4)
+        for name in self.layer_names:
+            maps = self.get_submodule(name)(maps)  # ... (B, 512 or 2048, H / 32, W / 32)
+        return Logits(self.fc(maps.mean((2, 3))))
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        found = {"conv1": self._stem(images)}
+        maps = self.maxpool(found["conv1"])
+        for name in self.layer_names:
+            found[name] = maps = self.get_submodule(name)(maps)
+        return found
+
+    def _stem(self, images: Tensor) -> Tensor:
+        stem: Tensor = self.relu(self.bn1(self.conv1(self.normalize(images))))
+        return stem
+
+
+def _convolution(channels: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    # Batch norm follows each and subtracts any bias again.
+    return nn.Conv2d(channels, channels_out, kernel, stride, padding=kernel // 2, bias=False)
+
+
+def _feature_info(config: Config) -> tuple[Feature, ...]:
+    stem, first = (2, 4) if config.stem == "imagenet" else (1, 1)
+    expansion = EXPANSION[config.block]
+    layers = [
+        Feature(f"layer{stage + 1}", config.width * expansion << stage, first << stage)
+        for stage in range(len(config.depths))
+    ]
+    return (Feature("conv1", config.width, stem), *layers)
+
+
+def _stage(config: Config, stage: int) -> nn.Sequential:
+    width = config.width << stage
+    channels_out = width * EXPANSION[config.block]
+    # The stem has `width` maps; every later stage gets those of the stage before, half its own.
+    channels = config.width if stage == 0 else channels_out // 2
+    first = _block(config, channels, width, stride=1 if stage == 0 else 2)
+    return nn.Sequential(
+        first, *(_block(config, channels_out, width, stride=1) for _ in range(config.depths[stage] - 1))
+    )
+
+
+def _block(config: Config, channels: int, width: int, stride: int) -> nn.Module:
+    shortcut = _shortcut(config, channels, width * EXPANSION[config.block], stride)
+    if config.block == "basic":
+        return BasicBlock(channels, width, stride, shortcut)
+    return Bottleneck(channels, width, stride, shortcut, stride_on_first=config.version == "v1")
+
+
+def _shortcut(config: Config, channels: int, channels_out: int, stride: int) -> nn.Module | None:
+    if stride == 1 and channels == channels_out:
+        return None
+    if config.shortcut == "A":
+        return PaddedShortcut(channels, channels_out, stride)
+    return nn.Sequential(_convolution(channels, channels_out, 1, stride), nn.BatchNorm2d(channels_out))
+
+
+def _imagenet(
+    block: Literal["basic", "bottleneck"], *depths: int, version: Literal["v1", "v1.5"] = "v1.5"
+) -> Config:
+    return Config(block=block, depths=depths, version=version)
+
+
+def _cifar(depth: int) -> Config:
+    """Section 4.2: 6n + 2 layers, three stages of n blocks with 16, 32 and 64 maps."""
+    blocks = (depth - 2) // 6
+    return Config(
+        classes=10,
+        preprocess=Preprocess(size=(32, 32), fit="stretch"),
+        depths=(blocks, blocks, blocks),
+        width=16,
+        stem="cifar",
+        shortcut="A",
+        zero_init=False,
+    )
+
+
+VARIANTS = {
+    "resnet18": _imagenet("basic", 2, 2, 2, 2),
+    "resnet34": _imagenet("basic", 3, 4, 6, 3),
+    "resnet50": _imagenet("bottleneck", 3, 4, 6, 3),
+    "resnet101": _imagenet("bottleneck", 3, 4, 23, 3),
+    "resnet152": _imagenet("bottleneck", 3, 8, 36, 3),
+    "resnet50_v1": _imagenet("bottleneck", 3, 4, 6, 3, version="v1"),
+    "resnet101_v1": _imagenet("bottleneck", 3, 4, 23, 3, version="v1"),
+    "resnet152_v1": _imagenet("bottleneck", 3, 8, 36, 3, version="v1"),
+    **{f"resnet{depth}_cifar": _cifar(depth) for depth in (20, 32, 44, 56, 110)},
+}
+
+TINY = Config(
+    classes=10,
+    preprocess=Preprocess(size=(64, 64), fit="crop", resize_to=72),
+    block="bottleneck",
+    depths=(2, 1, 1, 1),
+    width=8,
+)
+
+
+def build(config: Config) -> ResNet:
+    """A residual network with He's starting weights for the convolutions (section 3.4)."""
+    network = ResNet(config)
+    he_normal((module for module in network.modules() if isinstance(module, nn.Conv2d)), mode="fan_out")
+    if config.zero_init:
+        # A zero scale makes each block start as the identity, so early gradients reach the stem
+        # unchanged: better from scratch (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
+        for module in network.modules():
+            if isinstance(module, BasicBlock | Bottleneck):
+                last = module.bn2 if isinstance(module, BasicBlock) else module.bn3
+                nn.init.zeros_(last.weight)
+    return network
+
+
+def recipe(config: Config) -> dict[str, dict[str, object]]:
+    """Training and augmentation settings: section 4.2 for the CIFAR forms, photos for the others.
+
+    Cosine instead of the paper's steps, and for photos a batch that fits small sets and machines.
+    """
+    if config.stem == "cifar":
+        training: dict[str, object] = {"learning_rate": 0.1, "weight_decay": 5e-4, "batch_size": 128}
+        augment: dict[str, object] = {"flip": 0.5, "pad": 4}
+    else:
+        training = {"learning_rate": 0.05, "weight_decay": 1e-4, "batch_size": 64, "label_smoothing": 0.1}
+        augment = {"flip": 0.5, "scale": [0.25, 1.0]}
+    shared = {"optimiser": "sgd", "momentum": 0.9, "schedule": "cosine", "warmup_epochs": 2.0, "epochs": 30}
+    return {"training": {**shared, **training}, "augment": augment}
+
+
+def from_torchvision(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a torchvision ResNet under the names used here, which are the same."""
+    return dict(state_dict)
+
+
+def from_akamaster(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of akamaster/pytorch_resnet_cifar10 (its `state_dict` entry) under the names used here."""
+    return {
+        name.removeprefix("module.").replace("linear.", "fc.").replace(".shortcut.", ".downsample."): tensor
+        for name, tensor in state_dict.items()
+    }

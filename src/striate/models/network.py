@@ -1,0 +1,122 @@
+"""The one shape of every network: pictures -> raw -> dense, and a loss beside it.
+
+images (B, C, H, W) uint8 ──forward──> raw ──decode──> dense
+                                        └──loss(raw, targets)──> {name: scalar}
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from striate.config import Settings
+from striate.errors import UsageError
+from striate.layers.normalize import Normalize
+from striate.ops.losses import soft_cross_entropy
+from striate.structures import ClassTargets, Preprocess, Task
+
+__all__ = ["Classifier", "Feature", "Logits", "Network", "NetworkConfig", "class_names"]
+
+
+class NetworkConfig(Settings, frozen=True):
+    """What every network's settings hold; a family adds its own."""
+
+    classes: tuple[str, ...] | int = 1000  # names, or only how many
+    preprocess: Preprocess = Preprocess()
+
+    def __post_init__(self) -> None:
+        names = class_names(self.classes)
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise UsageError(
+                "network.classes",
+                f"there are {len(names)} names, {len(set(names))} of them different",
+                "give at least two classes, each its own name",
+            )
+
+
+def class_names(classes: tuple[str, ...] | int) -> tuple[str, ...]:
+    """The names of the classes; "0", "1", ... where only their number is known."""
+    return tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
+
+
+class Feature(NamedTuple):
+    """An intermediate map that decoders can build on."""
+
+    name: str  # the paper's: "conv4_3", "pool3", "layer3"
+    channels: int
+    stride: int  # input pixels per map pixel
+
+
+class Network(nn.Module, ABC):
+    """Base of every network. `forward` never takes targets and gives the same type in train and eval."""
+
+    task: ClassVar[Task]
+    name: str = ""  # public name it was created by: "resnet18"
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.normalize = Normalize(config.preprocess)
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How its pictures are prepared."""
+        return self.config.preprocess
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of its classes, in the order of its outputs."""
+        return class_names(self.config.classes)
+
+    @abstractmethod
+    def forward(self, images: Tensor, **extras: Tensor) -> Any:
+        """Named intermediates, private to the family, of images (B, C, H, W) uint8 or float 0..255."""
+
+    @abstractmethod
+    def loss(self, raw: Any, targets: Any) -> dict[str, Tensor]:
+        """The terms of the training loss by name, each a scalar with its weight in it."""
+
+    @abstractmethod
+    def decode(self, raw: Any) -> dict[str, Tensor]:
+        """The dense outputs by name; pure, exportable, of a shape that no value decides."""
+
+    def dense(self, images: Tensor, **extras: Tensor) -> dict[str, Tensor]:
+        """`decode(forward(images))`: what is exported, explained and summarised."""
+        return self.decode(self(images, **extras))
+
+
+class Logits(NamedTuple):
+    """What most classifiers' `forward` gives: unnormalised log probabilities (B, K), or (B, 1)."""
+
+    logits: Tensor
+
+
+class Classifier(Network):
+    """Base of the classification families: cross-entropy on `raw.logits`, features by name."""
+
+    task: ClassVar[Task] = "classification"
+    feature_info: tuple[Feature, ...]
+
+    @abstractmethod
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        """The maps of `feature_info` by name, in order, each (B, channels, H / stride, W / stride)."""
+
+    def at_strides(self, *strides: int) -> tuple[Feature, ...]:
+        """The deepest feature at each stride. Raises ValueError for a stride that it has not."""
+        deepest = {feature.stride: feature for feature in self.feature_info}
+        missing = [stride for stride in strides if stride not in deepest]
+        if missing:
+            raise ValueError(f"{self.name} has features at strides {sorted(deepest)}, not at {missing}")
+        return tuple(deepest[stride] for stride in strides)
+
+    def loss(self, raw: Any, targets: ClassTargets[Tensor]) -> dict[str, Tensor]:
+        logits = self.decode(raw)["logits"]
+        return {"cross_entropy": soft_cross_entropy(logits, targets.probabilities, targets.weight)}
+
+    def decode(self, raw: Any) -> dict[str, Tensor]:
+        # One sigmoid output z is a softmax over (0, z): both give the same two probabilities.
+        logits: Tensor = raw.logits
+        if logits.shape[1] == 1:
+            logits = torch.cat((torch.zeros_like(logits), logits), 1)
+        return {"logits": logits}

@@ -1,0 +1,146 @@
+"""Pictures of any kind made ready for a network: named, decoded and prepared, in threads, in order."""
+
+import io
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from threading import Lock
+from typing import TypeAlias
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageOps
+
+from striate.data.decode import decode_image
+from striate.data.preprocess import apply
+from striate.errors import DataError, UsageError
+from striate.structures import Geometry, Image, Preprocess, Sample
+
+__all__ = ["OnError", "Picture", "Prepared", "Source", "is_picture", "prepare", "readable"]
+
+Picture: TypeAlias = str | Path | bytes | Image | PillowImage.Image
+"""One picture: a file, its bytes, its pixels (uint8), or a PIL image."""
+
+Source: TypeAlias = Picture | Sample | tuple[str, Picture]
+"""What a stream takes: a picture, a decoded sample, or (key, picture) to say what its result is called."""
+
+OnError: TypeAlias = Callable[[str, DataError], None]
+Job: TypeAlias = tuple[str, Callable[[], "Prepared"]]
+
+# A PIL image reads its file when its pixels are asked for, and the same one may come twice in a list.
+_pil_reading = Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A picture at the network's input."""
+
+    key: str
+    image: Image
+    geometry: Geometry
+
+
+def is_picture(source: object) -> bool:
+    """Whether `source` is one picture, and not several; an array of four axes is several."""
+    if isinstance(source, np.ndarray):
+        return source.ndim != 4
+    return isinstance(source, str | Path | bytes | PillowImage.Image)
+
+
+def prepare(preprocess: Preprocess, source: Source, index: int | None = None) -> Prepared:
+    """`source` ready for the network; `index` is its place among others. Raises DataError with its key."""
+    key = _key(source, index)
+    if isinstance(source, Sample):
+        image = source.image
+    else:
+        image = _decoded(source[1] if isinstance(source, tuple) else source, key)
+    try:
+        return Prepared(key, *apply(preprocess, image))
+    except DataError as error:  # preprocessing knows no file names
+        raise DataError(key, error.what, error.fix) from None
+
+
+def readable(
+    preprocess: Preprocess, sources: Iterable[Source], workers: int, ahead: int, on_error: OnError | None
+) -> Iterator[Prepared]:
+    """The pictures that can be read, in order; `on_error` gets the errors of the others.
+
+    At most `ahead` pictures wait, decoded or not. Without `on_error` the first error is raised.
+    """
+    jobs = (
+        (_key(source, index), partial(prepare, preprocess, source, index))
+        for index, source in enumerate(sources)
+    )
+    with closing(_in_threads(jobs, workers, ahead) if workers else jobs) as pending:
+        for key, outcome in pending:
+            try:
+                prepared = outcome()
+            except DataError as error:
+                if on_error is None:
+                    raise
+                on_error(key, error)
+            else:
+                yield prepared
+
+
+def _in_threads(jobs: Iterator[Job], workers: int, ahead: int) -> Generator[Job]:
+    """The same jobs in order, begun in threads before they are asked for; no thread outlives the iterator."""
+    pool = ThreadPoolExecutor(workers, "striate-decode")
+    waiting: deque[tuple[str, Future[Prepared]]] = deque()
+    try:
+        while True:
+            waiting.extend((key, pool.submit(job)) for key, job in islice(jobs, ahead - len(waiting)))
+            if not waiting:
+                return
+            key, future = waiting.popleft()
+            yield key, future.result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _key(source: Source, index: int | None) -> str:
+    """What the result is called: the path, the given key, or the kind and place of a nameless picture."""
+    if isinstance(source, Sample):
+        return source.key
+    if isinstance(source, tuple):
+        return source[0]
+    if isinstance(source, str | Path):
+        return str(source)
+    if not is_picture(source):
+        raise UsageError(
+            f"picture {index}",
+            f"a {type(source).__name__} is no picture",
+            "give paths, bytes, arrays or PIL images",
+        )
+    name = getattr(source, "filename", "")  # of a PIL image that was opened from a file
+    kind = {bytes: "bytes", np.ndarray: "array"}.get(type(source), "image")
+    return str(name) or (f"<{kind}>" if index is None else f"<{kind} {index}>")
+
+
+def _decoded(picture: Picture, key: str) -> Image:
+    if isinstance(picture, PillowImage.Image):
+        try:
+            with _pil_reading:
+                picture = _pixels(picture)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                key, f"its pixels cannot be read ({error})", "give an intact one, as RGB"
+            ) from None
+    return decode_image(picture, name=key)
+
+
+def _pixels(picture: PillowImage.Image) -> Image | bytes:
+    """The pixels of a PIL image turned upright, or a lossless file of it where the decoder knows better."""
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode in ("L", "RGB", "RGBA") and "transparency" not in upright.info:
+        pixels: Image = np.array(upright)
+        return pixels
+    # 16 bits, palettes, transparency, CMYK: one decoder decides what they look like.
+    file = io.BytesIO()
+    upright.save(file, "PNG" if upright.mode in ("1", "L", "LA", "P", "RGB", "I;16") else "TIFF")
+    return file.getvalue()

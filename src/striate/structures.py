@@ -1,0 +1,367 @@
+"""The vocabulary that crosses packages: frozen, validated, numpy only.
+
+Boxes are float32 `x0 y0 x1 y1` in pixels, x1 and y1 exclusive. Class ids run 0..K-1. Pictures are
+uint8 (H, W, C) with C = 1 or 3. In masks, IGNORE (255) is "no class known here".
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.errors import DataError, UsageError
+
+__all__ = [
+    "IGNORE",
+    "Batch",
+    "ClassTargets",
+    "Classification",
+    "Geometry",
+    "Objects",
+    "Preprocess",
+    "Sample",
+]
+
+IGNORE = 255
+
+Image = NDArray[np.uint8]
+"""A picture: uint8 (H, W, C), C = 1 (gray) or 3 (RGB or HSV)."""
+
+Task = Literal["classification", "detection", "segmentation"]
+Fit = Literal["crop", "stretch", "letterbox", "shorter", "none"]
+Color = Literal["gray", "rgb", "hsv"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+
+# Larger sides than this are a slip of the keyboard or a hostile model file.
+MAX_SIDE = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """How a picture becomes a network's input; travels with the model and runs everywhere alike.
+
+    `apply` (in `striate.data.preprocess`) does colour, resizing and padding and gives uint8;
+    `scale`, `mean` and `std` are the network's first layer: `(x * scale - mean) / std`.
+
+    fit: `crop` shrinks the shorter side to `resize_to` and cuts the centre; `stretch` ignores the
+    aspect; `letterbox` fits all of it inside and pads evenly; `shorter` shrinks the shorter side to
+    `size[0]` (the longer to `max_size` at most) and `none` keeps the size: those two differ in size
+    from picture to picture and are padded at the right and bottom to a multiple of `pad_to`.
+    """
+
+    size: tuple[int, int] = (224, 224)  # height, width of the network's input, border included
+    fit: Fit = "crop"
+    resize_to: int | None = None  # shorter side before `crop`; None: the size itself, border excluded
+    max_size: int | None = None  # longest side that `shorter` may give
+    pad_to: int = 1  # `shorter` and `none`: multiple that both sides are padded to
+    pad_value: int = 0  # 0..255, every channel
+    border: int = 0  # pixels of pad_value around the picture (LeNet-5 puts 28x28 in 32x32)
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = True  # low-pass filter when shrinking
+    color: Color = "rgb"
+    channel_order: Literal["rgb", "bgr"] = "rgb"  # order that the network's first convolution expects
+    scale: float = 1 / 255  # 0..255 to 0..1
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the input: 1 for gray, else 3."""
+        return 1 if self.color == "gray" else 3
+
+    @property
+    def inner_size(self) -> tuple[int, int]:
+        """Height and width inside the border."""
+        return self.size[0] - 2 * self.border, self.size[1] - 2 * self.border
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether every picture comes out at `size`."""
+        return self.fit in ("crop", "stretch", "letterbox")
+
+    def __post_init__(self) -> None:
+        for name in ("size", "mean", "std"):  # JSON and TOML give lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        self._check_choices()
+        self._check_numbers()
+        self._check_that_all_is_read()
+
+    def _check_choices(self) -> None:
+        choices = {
+            "fit": ("crop", "stretch", "letterbox", "shorter", "none"),
+            "interpolation": ("nearest", "bilinear", "bicubic", "lanczos"),
+            "color": ("gray", "rgb", "hsv"),
+            "channel_order": ("rgb", "bgr"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise UsageError(
+                    f"preprocess.{name}",
+                    f"{getattr(self, name)!r} is unknown",
+                    f"use one of {', '.join(allowed)}",
+                )
+
+    def _check_that_all_is_read(self) -> None:
+        needs = {
+            "resize_to": self.resize_to is None or self.fit == "crop",
+            "max_size": self.max_size is None or self.fit == "shorter",
+            "pad_to": self.pad_to == 1 or self.fit in ("shorter", "none"),
+        }
+        for name, read in needs.items():
+            if not read:
+                raise UsageError(
+                    f"preprocess.{name}",
+                    f"{getattr(self, name)!r} has no meaning with fit {self.fit!r}",
+                    "resize_to goes with crop, max_size with shorter, pad_to with shorter and none",
+                )
+
+    def _check_numbers(self) -> None:
+        sides = [*self.size, *(side for side in (self.resize_to, self.max_size) if side is not None)]
+        problems = {
+            "size": len(self.size) != 2 or not all(0 < side <= MAX_SIDE for side in sides),
+            "border": self.border < 0 or min(self.inner_size) <= 0,
+            "resize_to": self.resize_to is not None and self.resize_to < max(self.inner_size),
+            "max_size": self.max_size is not None and self.max_size <= 2 * self.border,
+            "pad_to": not 0 < self.pad_to <= MAX_SIDE,
+            "pad_value": not 0 <= self.pad_value <= 255,
+            "mean": len(self.mean) != self.channels or not np.isfinite(self.mean).all(),
+            "std": len(self.std) != self.channels
+            or not all(0 < deviation < np.inf for deviation in self.std),
+            "scale": not 0 < self.scale < np.inf,
+        }
+        for name, wrong in problems.items():
+            if wrong:
+                raise UsageError(
+                    f"preprocess.{name}",
+                    f"{getattr(self, name)!r} is out of range for color {self.color!r}, size {self.size}",
+                    f"sides are 1..{MAX_SIDE}, resize_to at least the size, mean and std have one finite "
+                    f"value per channel ({self.channels}), std and scale above 0",
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Where a picture's pixels went on the way to the input, and the way back.
+
+    A point (x, y) of the source lies at `x * scale_x + left, y * scale_y + top` of the input.
+    """
+
+    source: tuple[int, int]  # height, width of the decoded picture
+    input: tuple[int, int]  # height, width of the input without a batch's padding
+    scale_x: float = 1.0
+    scale_y: float = 1.0
+    left: float = 0.0  # where the source's left edge lies in the input, in pixels; negative: cropped away
+    top: float = 0.0
+
+    def boxes_to_input(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Boxes (N, 4) of the source in input pixels, not clipped."""
+        scale = np.array([self.scale_x, self.scale_y] * 2, np.float64)
+        offset = np.array([self.left, self.top] * 2, np.float64)
+        return (boxes * scale + offset).astype(np.float32)
+
+    def boxes_to_source(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Boxes (N, 4) of the input in source pixels, clipped to the picture."""
+        scale = np.array([self.scale_x, self.scale_y] * 2, np.float64)
+        offset = np.array([self.left, self.top] * 2, np.float64)
+        height, width = self.source
+        limits = np.array([width, height] * 2, np.float64)
+        return np.clip((boxes - offset) / scale, 0, limits).astype(np.float32)
+
+    def mask_to_input(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A mask (H, W) of the source at the input's size, nearest pixel, IGNORE outside the picture."""
+        rows, row_inside = _nearest(self.input[0], self.source[0], -self.top, self.scale_y)
+        columns, column_inside = _nearest(self.input[1], self.source[1], -self.left, self.scale_x)
+        inside = row_inside[:, None] & column_inside[None, :]
+        return np.where(inside, mask[rows[:, None], columns[None, :]], np.uint8(IGNORE))
+
+    def mask_to_source(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A mask (h, w) of the input at the source's size, nearest pixel, IGNORE where cropped away."""
+        rows, row_inside = _nearest(self.source[0], self.input[0], self.top / self.scale_y, 1 / self.scale_y)
+        columns, column_inside = _nearest(
+            self.source[1], self.input[1], self.left / self.scale_x, 1 / self.scale_x
+        )
+        inside = row_inside[:, None] & column_inside[None, :]
+        return np.where(inside, mask[rows[:, None], columns[None, :]], np.uint8(IGNORE))
+
+
+def _nearest(
+    count: int, available: int, offset: float, divisor: float
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """For each of `count` pixel centres, the pixel hit on the other side and whether there is one.
+
+    The centre c lies at `(c + offset) / divisor` there.
+    """
+    # Where a centre falls between two pixels, rounding errors must not choose: the later one is taken.
+    positions = np.floor((np.arange(count) + 0.5 + offset) / divisor + 1e-9).astype(np.int64)
+    return np.clip(positions, 0, available - 1), (positions >= 0) & (positions < available)
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """The objects in one picture: boxes (N, 4) float32 in its pixels, labels (N,), crowd (N,) bool."""
+
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    crowd: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        count = len(self.boxes)
+        if self.boxes.shape != (count, 4) or self.labels.shape != (count,) or self.crowd.shape != (count,):
+            shapes = f"boxes {self.boxes.shape}, labels {self.labels.shape}, crowd {self.crowd.shape}"
+            raise DataError(
+                "objects", f"the columns disagree: {shapes}", "give boxes (N, 4), labels and crowd (N,)"
+            )
+        if not np.isfinite(self.boxes).all():
+            raise DataError(
+                "objects", "a box has a coordinate that is not finite", "correct or remove that box"
+            )
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: slice | NDArray[np.bool_] | NDArray[np.int64]) -> "Objects":
+        return Objects(self.boxes[index], self.labels[index], self.crowd[index])
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture and what is known of it: a class id, its objects, a mask (H, W) uint8, or nothing."""
+
+    key: str  # what messages and result files call it
+    image: Image
+    label: int | None = None
+    objects: Objects | None = None
+    mask: NDArray[np.uint8] | None = None
+
+    def __post_init__(self) -> None:
+        image = self.image
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3) or image.size == 0:
+            raise DataError(
+                self.key,
+                f"a picture is uint8 (H, W, 1 or 3), got {image.dtype} {image.shape}",
+                "use decode_image",
+            )
+        if self.mask is not None and self.mask.shape != image.shape[:2]:
+            raise DataError(
+                self.key,
+                f"the mask is {self.mask.shape} and the picture {image.shape[:2]}",
+                "make them equal",
+            )
+
+
+ArrayT = TypeVar("ArrayT")
+OtherT = TypeVar("OtherT")
+
+
+@dataclass(frozen=True, slots=True)
+class ClassTargets(Generic[ArrayT]):
+    """What a batch of pictures should be: smoothing, mixup and class balance are already in it."""
+
+    probabilities: ArrayT  # (B, K) float32, each row sums to 1
+    weight: ArrayT  # (B,) float32, the sample's weight in the loss
+
+    def map(self, change: Callable[[ArrayT], OtherT]) -> "ClassTargets[OtherT]":
+        """The same targets with `change` done to each array."""
+        return ClassTargets(change(self.probabilities), change(self.weight))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[ArrayT]):
+    """Pictures of one step, as numpy from `collate` and as tensors from the loader."""
+
+    images: ArrayT  # (B, C, H, W) uint8
+    targets: ClassTargets[ArrayT]
+    keys: tuple[str, ...]
+    geometry: tuple[Geometry, ...]
+    extras: dict[str, ArrayT] = field(default_factory=dict)  # further graph inputs by name
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def map(self, change: Callable[[ArrayT], OtherT]) -> "Batch[OtherT]":
+        """The same batch with `change` done to each array: numpy to tensor, host to device."""
+        extras = {name: change(array) for name, array in self.extras.items()}
+        return Batch(change(self.images), self.targets.map(change), self.keys, self.geometry, extras)
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The probability of each class for one picture, most likely first where it is listed."""
+
+    key: str
+    probabilities: NDArray[np.float32]  # (K,), sums to 1
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.probabilities.shape != (len(self.classes),):
+            raise DataError(
+                self.key,
+                f"{len(self.classes)} classes and probabilities of shape {self.probabilities.shape}",
+                "give one probability per class",
+            )
+
+    @property
+    def index(self) -> int:
+        """Id of the most likely class; the lowest where several are equal."""
+        return int(self.probabilities.argmax())
+
+    @property
+    def label(self) -> str:
+        """Name of the most likely class."""
+        return self.classes[self.index]
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the most likely class, 0..1."""
+        return float(self.probabilities[self.index])
+
+    def top(self, count: int = 5) -> tuple[tuple[str, float], ...]:
+        """The `count` most likely classes with their probabilities, best first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:count]
+        return tuple((self.classes[i], float(self.probabilities[i])) for i in order)
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def __iter__(self) -> Iterator[tuple[str, float]]:
+        return iter(self.top(len(self)))
+
+    def __getitem__(self, ranks: int | slice) -> Any:
+        """`result[0]` is the best (class, probability), `result[:3]` the best three."""
+        return self.top(len(self))[ranks]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; `from_dict` gives the same result back."""
+        return {
+            "key": self.key,
+            "label": self.label,
+            "confidence": self.confidence,
+            "probabilities": dict(zip(self.classes, map(float, self.probabilities), strict=True)),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Classification":
+        """The result that `to_dict` wrote."""
+        probabilities = data["probabilities"]
+        return cls(data["key"], np.array(list(probabilities.values()), np.float32), tuple(probabilities))
+
+    def __str__(self) -> str:
+        return f"{self.key}: " + ", ".join(f"{name} {p:.1%}" for name, p in self.top(3))
+
+    def __rich__(self) -> str:
+        """One bar a class for the terminal (rich's protocol)."""
+        width = max(map(len, self.classes))
+        bars = (f"{name:<{width}} {'█' * round(20 * p):<20} {p:6.1%}" for name, p in self.top())
+        return "\n".join((self.key, *bars)).replace("[", "\\[")
+
+    def _repr_html_(self) -> str:
+        """A small table for a notebook: no script, every name escaped."""
+        from html import escape
+
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td><meter max='1' value='{p:.4f}'></meter> {p:.1%}</td></tr>"
+            for name, p in self.top()
+        )
+        return f"<table><caption>{escape(self.key)}</caption>{rows}</table>"

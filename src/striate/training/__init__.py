@@ -1,0 +1,1 @@
+"""The only code that changes weights: `fit.fit` is the loop, the rest is what it is made of."""

@@ -1,0 +1,55 @@
+"""Ctrl-C and SIGTERM as a flag that the loop looks at, so that a step or a file is never cut in two."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["Stop", "catch_signals"]
+
+
+class Stop:
+    """Whether somebody asked to stop, and by which signal."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        """128 and the signal's number: 130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + (self.signal or signal.SIGINT)
+
+    @property
+    def reason(self) -> str:
+        """What to tell people."""
+        return "Ctrl-C" if self.signal == signal.SIGINT else "SIGTERM"
+
+    def _receive(self, number: int, _: FrameType | None) -> None:
+        # The second Ctrl-C is from somebody who will not wait.
+        if self.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = number
+
+
+@contextmanager
+def catch_signals() -> Iterator[Stop]:
+    """Within it SIGINT and SIGTERM set the flag it gives; then the handlers from before are back.
+
+    Only a program's main thread may handle signals: in another one the flag is never set. A signal that
+    was ignored, as under nohup, stays ignored.
+    """
+    stop = Stop()
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, stop._receive)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

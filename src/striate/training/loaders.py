@@ -1,0 +1,78 @@
+"""The batches that a training run takes from a dataset, as its settings say."""
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+
+import numpy as np
+
+from striate.data.augment import Augmentation, AugmentConfig
+from striate.data.cache import Budget, Pictures
+from striate.data.dataset import Dataset
+from striate.data.loader import EvalLoader, TrainLoader
+from striate.structures import Preprocess
+from striate.training.config import TrainingConfig
+
+__all__ = ["Loaders", "make_loaders", "worker_count"]
+
+_MOST_WORKERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Loaders:
+    """What `fit` trains on and measures with; `val` may be empty."""
+
+    train: TrainLoader
+    val: EvalLoader
+
+
+def make_loaders(
+    dataset: Dataset,
+    preprocess: Preprocess,
+    task: ModuleType,
+    config: TrainingConfig,
+    augment: AugmentConfig,
+    pictures: Pictures | None = None,
+) -> Loaders:
+    """Loaders of the train and the val part of `dataset`.
+
+    `pictures` made by `Pictures.for_input` may hold what is decoded already; its items are those of
+    `dataset`, in the same order. Raises UsageError where `augment` does not fit `preprocess`, DataError
+    without a picture to train on or with one that has no label.
+    """
+    pictures = Pictures.for_input(dataset, preprocess, Budget()) if pictures is None else pictures
+    cut = augment.scale is not None
+    source = Pictures.for_cutting(dataset, preprocess, pictures.budget) if cut else pictures
+    workers, classes = worker_count(config), len(dataset.classes)
+    train, val = dataset.indices("train"), dataset.indices("val")
+    labels = dataset.labels()[train]
+    counts = np.bincount(labels[labels >= 0], minlength=classes)
+    weights = task.balanced_weights(counts) if config.balance else None
+    options = task.TargetOptions(classes, config.label_smoothing, weights)
+    return Loaders(
+        train=TrainLoader(
+            source,
+            train,
+            partial(task.targets, options=options),
+            Augmentation(augment, preprocess),
+            config.batch_size,
+            config.seed,
+            workers,
+        ),
+        val=EvalLoader(
+            pictures,
+            val,
+            partial(task.targets, options=task.TargetOptions(classes)),
+            config.batch_size,
+            workers,
+        ),
+    )
+
+
+def worker_count(config: TrainingConfig) -> int:
+    """Threads that prepare pictures: as many as asked for, else one a usable core, up to 8."""
+    if config.workers is not None:
+        return config.workers
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, _MOST_WORKERS)

@@ -1,0 +1,307 @@
+"""What every network must do, run over every family in the folder: its TINY and its small variants."""
+
+import dataclasses
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from striate import modelfile, models
+from striate.config import Layer, leaves, resolve
+from striate.data.augment import AugmentConfig
+from striate.errors import UnknownName, UsageError
+from striate.layers.normalize import Normalize
+from striate.models.network import Classifier, Network, NetworkConfig
+from striate.structures import ClassTargets
+from striate.training.config import TrainingConfig
+
+SMALL = 300_000  # parameters; variants below run the whole suite under their own settings
+
+
+class Case(NamedTuple):
+    family: ModuleType
+    variant: str
+    config: NetworkConfig
+
+    def build(self, **changes: Any) -> Network:
+        torch.manual_seed(0)
+        network: Network = self.family.build(msgspec.structs.replace(self.config, **changes))
+        return network.eval()
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def on_meta(name: str) -> Network:
+    with torch.device("meta"):
+        return models.create(name)
+
+
+def cases() -> dict[str, Case]:
+    tiny = {
+        f"{name}-tiny": Case(family, next(iter(family.VARIANTS)), family.TINY)
+        for name, family in models.families().items()
+    }
+    small = {
+        name: Case(models.family_of(name), name, models.family_of(name).VARIANTS[name])
+        for name in models.variants()
+        if parameters(on_meta(name)) < SMALL
+    }
+    return tiny | small
+
+
+CASES = cases()
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+def pictures(network: Network, batch: int = 3, seed: int = 1) -> Tensor:
+    height, width = network.preprocess.size
+    shape = (batch, network.preprocess.channels, height, width)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def targets(network: Network, batch: int = 3) -> ClassTargets[Tensor]:
+    labels = torch.arange(batch) % len(network.classes)
+    one_hot = nn.functional.one_hot(labels, len(network.classes)).float()
+    return ClassTargets(0.9 * one_hot + 0.1 / len(network.classes), torch.ones(batch))
+
+
+def unsettle(network: Network) -> None:
+    """Move every parameter off its start, where zero scales hide the layers behind them."""
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
+
+
+@pytest.mark.parametrize("name", models.families())
+def test_tiny_has_at_most_a_million_parameters(name: str) -> None:
+    family = models.families()[name]
+    assert parameters(family.build(family.TINY)) <= 1_000_000
+
+
+@pytest.mark.parametrize("name", models.variants())
+def test_every_public_network_builds_without_allocating(name: str) -> None:
+    network = on_meta(name)
+    assert network.name == name
+    assert all(parameter.is_meta for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("name", models.variants())
+def test_recipe_holds_settings_that_training_and_augmentation_have(name: str) -> None:
+    family = models.family_of(name)
+    recipe = family.recipe(family.VARIANTS[name])
+    assert recipe.keys() == {"training", "augment"}
+    resolve(TrainingConfig, [Layer("recipe", recipe["training"])])
+    resolve(AugmentConfig, [Layer("recipe", recipe["augment"])])
+
+
+def test_settings_survive_plain_data(case: Case) -> None:
+    plain = msgspec.json.decode(msgspec.json.encode(case.config))
+    assert msgspec.convert(plain, case.family.Config) == case.config
+    assert "preprocess.size" in leaves(case.config)
+
+
+def test_float_pictures_equal_uint8_pictures(case: Case) -> None:
+    network = case.build()
+    images = pictures(network)
+    assert torch.equal(network.dense(images)["logits"], network.dense(images.float())["logits"])
+
+
+def test_forward_gives_one_type_in_training_and_evaluation(case: Case) -> None:
+    network = case.build()
+    images = pictures(network)
+    evaluated, trained = network.eval()(images), network.train()(images)
+    assert isinstance(evaluated, tuple)
+    assert type(evaluated) is type(trained)
+    assert [part.shape for part in evaluated] == [part.shape for part in trained]
+
+
+def test_loss_terms_are_finite_scalars(case: Case) -> None:
+    network = case.build().train()
+    terms = network.loss(network(pictures(network)), targets(network))
+    assert terms
+    for term in terms.values():
+        assert term.shape == ()
+        assert term.dtype == torch.float32
+        assert term.isfinite()
+        assert term.requires_grad
+
+
+def test_backward_reaches_every_parameter(case: Case) -> None:
+    network = case.build().train()
+    unsettle(network)
+    sum(network.loss(network(pictures(network)), targets(network)).values()).backward()  # type: ignore[union-attr]
+    unreached = [
+        name
+        for name, p in network.named_parameters()
+        if p.requires_grad and (p.grad is None or not p.grad.any())
+    ]
+    assert unreached == []
+
+
+def test_one_step_of_descent_lowers_the_loss(case: Case) -> None:
+    network = case.build()
+    images, truths = pictures(network), targets(network)
+    before = sum(network.loss(network(images), truths).values())
+    before.backward()  # type: ignore[union-attr]
+    with torch.no_grad():
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+        for parameter in network.parameters():
+            if parameter.grad is not None:
+                parameter.sub_(1e-3 * parameter.grad / norm)
+    assert sum(network.loss(network(images), truths).values()) < before
+
+
+@pytest.mark.parametrize("classes", [2, 3, 11])
+def test_decode_gives_one_logit_per_class(case: Case, classes: int) -> None:
+    network = case.build(classes=classes)
+    dense = network.dense(pictures(network))
+    assert dense.keys() == {"logits"}
+    assert dense["logits"].shape == (3, classes)
+    assert dense["logits"].isfinite().all()
+
+
+def test_class_names_are_kept(case: Case) -> None:
+    assert case.build(classes=("ant", "bee")).classes == ("ant", "bee")
+
+
+def test_a_weight_of_zero_drops_the_sample(case: Case) -> None:
+    network = case.build()
+    images, truths = pictures(network), targets(network)
+    two = ClassTargets(truths.probabilities[:2], truths.weight[:2])
+    three = ClassTargets(truths.probabilities, torch.tensor([1.0, 1.0, 0.0]))
+    expected, found = (network.loss(network(images[: len(t.weight)]), t) for t in (two, three))
+    for name, term in expected.items():
+        torch.testing.assert_close(found[name], term)
+
+
+def test_dense_gives_the_same_bits_twice(case: Case) -> None:
+    network = case.build()
+    images = pictures(network)
+    assert torch.equal(network.dense(images)["logits"], network.dense(images)["logits"])
+
+
+def test_evaluation_changes_no_weight_and_no_buffer(case: Case) -> None:
+    network = case.build()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network.dense(pictures(network))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize("color", ["gray", "rgb"])
+def test_gray_and_colour_pictures_are_taken(case: Case, color: str) -> None:
+    count = 1 if color == "gray" else 3
+    preprocess = dataclasses.replace(
+        case.config.preprocess, color=color, mean=(0.5,) * count, std=(0.25,) * count
+    )
+    network = case.build(preprocess=preprocess)
+    assert network.dense(pictures(network))["logits"].shape == (3, len(network.classes))
+    wrong = torch.zeros(1, 4 - count, *preprocess.size, dtype=torch.uint8)
+    with pytest.raises(UsageError, match=f"takes \\(B, {count}, H, W\\)"):
+        network(wrong)
+
+
+def test_features_are_as_announced(case: Case) -> None:
+    network = case.build()
+    assert isinstance(network, Classifier)
+    images = pictures(network)
+    features = network.features(images)
+    assert list(features) == [info.name for info in network.feature_info]
+    strides = [info.stride for info in network.feature_info]
+    assert strides == sorted(strides)
+    for info in network.feature_info:
+        batch, channels, *sides = features[info.name].shape
+        assert (batch, channels) == (3, info.channels)
+        for side, whole in zip(sides, images.shape[2:], strict=True):
+            # Valid convolutions lose a border, never as much as another stride of two would.
+            assert whole / (2 * info.stride) < side <= -(-whole // info.stride), info
+
+
+def test_at_strides_gives_the_deepest_feature(case: Case) -> None:
+    network = case.build()
+    assert isinstance(network, Classifier)
+    if network.feature_info:
+        last = network.feature_info[-1]
+        assert network.at_strides(last.stride) == (last,)
+    with pytest.raises(ValueError, match="not at \\[7\\]"):
+        network.at_strides(7)
+
+
+def test_saved_and_loaded_network_gives_the_same_bits(case: Case, tmp_path: Path) -> None:
+    network = case.build()
+    unsettle(network)
+    settings = msgspec.to_builtins(case.config)
+    del settings["classes"], settings["preprocess"]
+    family = case.family.__name__.rpartition(".")[2]
+    card = modelfile.ModelCard(
+        network.task, family, case.variant, settings, network.classes, network.preprocess
+    )
+    path = tmp_path / "model.safetensors"
+    modelfile.write_model(path, {name: t.numpy() for name, t in network.state_dict().items()}, card)
+
+    loaded = models.network_of(modelfile.read_card(path), modelfile.read_shapes(path), path)
+    tensors = {name: torch.from_numpy(np.array(a)) for name, a in modelfile.read_tensors(path).items()}
+    loaded.load_state_dict(tensors, assign=True)
+    loaded.normalize = Normalize(loaded.preprocess)
+    assert not any(tensor.is_meta for tensor in (*loaded.parameters(), *loaded.buffers()))
+    images = pictures(network)
+    assert torch.equal(loaded.eval().dense(images)["logits"], network.dense(images)["logits"])
+
+
+def test_channels_last_agrees_with_contiguous(case: Case) -> None:
+    network = case.build()
+    unsettle(network)
+    images = pictures(network)
+    with torch.inference_mode():
+        contiguous = network.dense(images)["logits"]
+        network.to(memory_format=torch.channels_last)
+        channels_last = network.dense(images.to(memory_format=torch.channels_last))["logits"]
+    torch.testing.assert_close(channels_last, contiguous, atol=1e-4, rtol=1e-4)
+
+
+class Dense(nn.Module):
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return self.network.dense(images)
+
+
+@pytest.mark.parametrize("name", models.families())
+def test_dense_exports_with_a_dynamic_batch(name: str) -> None:
+    family = models.families()[name]
+    network = Case(family, name, family.TINY).build()
+    batch = torch.export.Dim("batch", min=1, max=64)
+    exported = torch.export.export(
+        Dense(network), (pictures(network, 2),), dynamic_shapes={"images": {0: batch}}
+    )
+    for count in (1, 5):
+        images = pictures(network, count)
+        torch.testing.assert_close(
+            exported.module()(images)["logits"], network.dense(images)["logits"], atol=1e-5, rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize("name", models.variants())
+def test_a_misspelt_setting_names_the_nearest(name: str) -> None:
+    with pytest.raises(UnknownName, match="preprocess") as caught:
+        models.create(name, preproces={"color": "gray"})
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("name", models.variants())
+def test_default_preprocessing_gives_every_picture_one_size(name: str) -> None:
+    assert models.family_of(name).VARIANTS[name].preprocess.is_fixed

@@ -1,0 +1,58 @@
+"""Signals as a flag."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from striate.training.interruption import catch_signals
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "reason"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")]
+)
+def test_a_signal_sets_the_flag_and_the_old_handlers_come_back(number: int, code: int, reason: str) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with catch_signals() as stop:
+        assert not stop
+        os.kill(os.getpid(), number)
+        assert stop
+        assert (stop.exit_code, stop.reason) == (code, reason)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_the_second_ctrl_c_stops_at_once() -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    def press_twice() -> None:
+        with catch_signals():
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        press_twice()
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with catch_signals() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_another_thread_leaves_the_handlers_alone() -> None:
+    seen = []
+
+    def enter() -> None:
+        with catch_signals() as stop:
+            seen.append((signal.getsignal(signal.SIGINT), bool(stop)))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert seen == [(signal.getsignal(signal.SIGINT), False)]

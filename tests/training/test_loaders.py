@@ -1,0 +1,75 @@
+"""The loaders that the settings ask for."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from striate.data.augment import AugmentConfig
+from striate.data.cache import Budget, Pictures
+from striate.data.dataset import Dataset
+from striate.errors import UsageError
+from striate.structures import Preprocess
+from striate.tasks import classification
+from striate.training.config import TrainingConfig
+from striate.training.loaders import Loaders, make_loaders, worker_count
+
+
+def test_train_and_val_hold_their_parts(loaders: Callable[..., Loaders]) -> None:
+    made = loaders(TrainingConfig(batch_size=10))
+    assert made.train.indices.tolist() == list(range(36))
+    assert made.val.indices.tolist() == list(range(36, 48))
+    assert (len(made.train), len(made.val)) == (4, 2)
+
+
+def test_smoothing_is_for_training_only(loaders: Callable[..., Loaders]) -> None:
+    made = loaders(TrainingConfig(label_smoothing=0.3, workers=0))
+    assert float(next(made.train.epoch(0)).targets.probabilities.max()) == pytest.approx(0.8)
+    assert float(next(iter(made.val)).targets.probabilities.max()) == 1.0
+
+
+def test_balance_gives_each_class_the_same_share_of_the_loss(dataset: Dataset) -> None:
+    # 12 dark, 12 middling and 6 light ones to train on.
+    few = dataset.only([i for i, item in enumerate(dataset.items) if item.label != 2 or i < 18 or i >= 36])
+    config = TrainingConfig(balance=True, batch_size=64, workers=0)
+    made = make_loaders(few, few_spec(), classification, config, AugmentConfig())
+    targets = next(made.train.epoch(0)).targets
+    shares = (targets.probabilities * targets.weight[:, None]).sum(0)
+    np.testing.assert_allclose(shares, [10, 10, 10], rtol=1e-5)
+    assert set(next(iter(made.val)).targets.weight.tolist()) == {1.0}
+
+
+def few_spec() -> Preprocess:
+    return Preprocess(size=(6, 6), fit="stretch", color="gray", mean=(0.5,), std=(0.3,))
+
+
+def test_pictures_kept_before_are_not_decoded_again(dataset: Dataset) -> None:
+    pictures = Pictures.for_input(dataset, few_spec(), Budget(1 << 20))
+    for index in range(len(dataset)):
+        pictures.keep(index, np.full((6, 6, 1), index, np.uint8))
+    made = make_loaders(
+        dataset, few_spec(), classification, TrainingConfig(workers=0), AugmentConfig(), pictures
+    )
+    batch = next(made.train.epoch(0))
+    assert [f"shade[{int(image[0, 0, 0])}]" for image in batch.images] == list(batch.keys)
+
+
+def test_random_cuts_are_taken_from_larger_pictures_and_val_is_not_cut(dataset: Dataset) -> None:
+    spec = Preprocess(size=(4, 4), fit="stretch", color="gray", mean=(0.5,), std=(0.3,))
+    made = make_loaders(
+        dataset, spec, classification, TrainingConfig(workers=0), AugmentConfig(scale=(0.5, 1.0))
+    )
+    assert made.train.pictures.one(0)[0].shape == (5, 5, 1)
+    assert made.val.pictures.one(0)[0].shape == (4, 4, 1)
+    assert made.train.pictures.budget is made.val.pictures.budget
+
+
+def test_an_augmentation_that_does_not_fit_is_refused(loaders: Callable[..., Loaders]) -> None:
+    with pytest.raises(UsageError, match=r"augment\.pad"):
+        loaders(TrainingConfig(), AugmentConfig(pad=6))
+
+
+def test_workers_are_as_many_as_asked_for_else_one_a_core_up_to_eight() -> None:
+    assert worker_count(TrainingConfig(workers=0)) == 0
+    assert worker_count(TrainingConfig(workers=11)) == 11
+    assert 1 <= worker_count(TrainingConfig()) <= 8

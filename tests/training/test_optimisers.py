@@ -1,0 +1,60 @@
+"""What the optimiser does with each kind of weight."""
+
+import pytest
+import torch
+from torch import nn
+
+from striate.training.config import TrainingConfig
+from striate.training.optimisers import make_optimiser
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2), nn.Linear(2, 1))
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_weight_decay_shrinks_matrices_and_leaves_biases_and_norm_weights(optimiser: str) -> None:
+    module = network()
+    config = TrainingConfig(optimiser=optimiser, learning_rate=0.1, weight_decay=0.5)  # type: ignore[arg-type]
+    before = {name: weight.detach().clone() for name, weight in module.named_parameters()}
+    for weight in module.parameters():
+        weight.grad = torch.zeros_like(weight)
+    make_optimiser(module, config).step()
+    for name, weight in module.named_parameters():
+        shrunk = weight.ndim == 2
+        # Nesterov's first step counts the gradient 1 + momentum times.
+        factor = 1 - 0.1 * 0.5 * (1.9 if optimiser == "sgd" else 1) if shrunk else 1
+        torch.testing.assert_close(weight.detach(), before[name] * factor)
+
+
+def test_frozen_weights_are_left_out() -> None:
+    module = network()
+    for weight in module[0].parameters():
+        weight.requires_grad_(False)
+    found = [
+        weight
+        for group in make_optimiser(module, TrainingConfig()).param_groups
+        for weight in group["params"]
+    ]
+    assert {id(weight) for weight in found} == {id(w) for layer in module[1:] for w in layer.parameters()}
+
+
+def test_sgd_with_nesterov_is_the_formula() -> None:
+    weight = nn.Parameter(torch.ones(1, 1))
+    module = nn.Module()
+    module.weight = weight
+    config = TrainingConfig(learning_rate=0.1, weight_decay=0.0, momentum=0.5)
+    optimiser = make_optimiser(module, config)
+    expected, velocity = 1.0, 0.0
+    for gradient in (1.0, -2.0, 0.5):
+        weight.grad = torch.full((1, 1), gradient)
+        optimiser.step()
+        velocity = 0.5 * velocity + gradient
+        expected -= 0.1 * (gradient + 0.5 * velocity)
+    assert weight.item() == pytest.approx(expected)
+
+
+def test_momentum_is_the_first_beta_of_adamw() -> None:
+    optimiser = make_optimiser(network(), TrainingConfig(optimiser="adamw", momentum=0.8))
+    assert optimiser.param_groups[0]["betas"] == (0.8, 0.999)
