@@ -42,7 +42,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 TORCH_FREE = (
     "errors", "structures", "config", "plugins", "files", "modelfile", "metrics", "tasks", "cli", "api",
     "data.dataset", "data.decode", "data.preprocess", "data.tree", "data.formats", "data.check", "data.split",
-    "data.storage", "data.builtin", "runtime.__init__", "runtime.predictor",
+    "data.storage", "data.builtin", "data.facts", "data.findings", "data.similarity", "data.zips",
+    "data.unlisted", "data.draws", "data.augment", "data.mixing", "runtime.__init__", "runtime.predictor",
 )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def test_train_plans_trains_and_measures(striate: Striate, color_folder: Path, t
     out = tmp_path / "run"
     outcome = striate("train", color_folder, "--epochs", 3, "--batch-size", 8, "--out", out)
     assert outcome.code == 0, outcome.err
-    assert "42 pictures 16x16 colour, 3 classes" in outcome.err
+    assert "42 pictures of 16x16, 3 classes" in outcome.err
     assert "no parts found: split into train" in outcome.err
     assert "epoch   3/3" in outcome.err
     assert "top-1" in outcome.out

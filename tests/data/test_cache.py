@@ -92,17 +92,6 @@ def test_caches_share_one_budget() -> None:
     assert (len(one), len(two)) == (3, 1)
 
 
-def test_keep_takes_the_decoded_picture_so_that_nothing_is_decoded_later() -> None:
-    dataset, storage = dataset_of(MIXED)
-    pictures = Pictures.for_input(dataset, SPEC, Budget(1 << 20))
-    for index in range(3):
-        pictures.keep(index, dataset.sample(index).image)
-    storage.asked.clear()
-    images, _ = pictures.batch(every(3))
-    assert not storage.asked
-    np.testing.assert_array_equal(images[1], apply(SPEC, dataset.sample(1).image)[0])
-
-
 def test_equal_geometries_are_one_object() -> None:
     pictures = Pictures.for_input(dataset_of([(20, 30)] * 3)[0], SPEC, Budget(1 << 20))
     geometry = [pictures.batch(every(3))[1] for _ in range(2)][1]
@@ -178,6 +167,26 @@ def test_pictures_of_several_sizes_in_one_batch_are_refused_with_both_names() ->
     pictures = Pictures.for_input(dataset_of(MIXED)[0], Preprocess(fit="none"), Budget(1 << 20))
     with pytest.raises(DataError, match=r"picture1: it is 9x11, picture0 is 30x20"):
         pictures.batch(every(3))
+
+
+def test_an_error_of_preprocessing_names_the_picture() -> None:
+    # Made 4,000 wide, the second picture would be 32,000 high.
+    dataset, _ = dataset_of([(20, 30), (8, 1)])
+    pictures = Pictures.for_input(dataset, Preprocess(size=(4000, 4000), fit="crop"), Budget(0))
+    with pytest.raises(DataError) as caught:
+        pictures.one(1)
+    inner = caught.value.__cause__
+    assert isinstance(inner, DataError)
+    assert (caught.value.where, inner.where) == ("picture1", "preprocess")
+    assert (caught.value.what, caught.value.fix) == (inner.what, inner.fix)
+
+
+def test_an_error_of_the_storage_keeps_the_name_that_it_gives() -> None:
+    dataset, storage = dataset_of(MIXED)
+    storage.error = DataError("pets.zip/picture1", "is cut off", "copy it again")
+    with pytest.raises(DataError) as caught:
+        Pictures.for_input(dataset, SPEC, Budget(0)).one(1)
+    assert caught.value is storage.error
 
 
 def test_an_error_of_the_system_names_the_picture() -> None:

@@ -3,11 +3,12 @@
 import hashlib
 import io
 import json
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Event, get_ident
+from threading import Event, Lock, get_ident
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ from PIL import Image as Pillow
 from striate.data import check as checking
 from striate.data import open as opening
 from striate.data.check import CheckReport, check
-from striate.data.dataset import Dataset, Finding, Item, Part
+from striate.data.dataset import Dataset, Finding, Item, Part, Storage
+from striate.data.decode import decode_image
+from striate.data.facts import Measured
 from striate.data.storage import ArrayStorage
 from striate.errors import UsageError
 from striate.structures import Image, Objects
@@ -36,6 +39,18 @@ class Memory:
         return self.contents[key]
 
 
+class Watched:
+    """The storage `inner`, telling of each key before it is read."""
+
+    def __init__(self, inner: Storage, see: Callable[[str], None]) -> None:
+        self.inner = inner
+        self.see = see
+
+    def content(self, key: str) -> Path | bytes | Image:
+        self.see(key)
+        return self.inner.content(key)
+
+
 def dataset_of(*entries: Entry, classes: tuple[str, ...] = ("cat", "dog")) -> Dataset:
     """A dataset with the keys a, b, c, ... in order."""
     keys = [chr(ord("a") + index) for index in range(len(entries))]
@@ -46,6 +61,11 @@ def dataset_of(*entries: Entry, classes: tuple[str, ...] = ("cat", "dog")) -> Da
 
 def noise(seed: int, height: int = 20, width: int = 20, channels: int = 3) -> Image:
     return np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
+
+
+def pixel_hash(image: Image) -> bytes:
+    shape = np.array(image.shape, "<u4").tobytes()
+    return hashlib.blake2b(shape + image.tobytes(), digest_size=16).digest()
 
 
 def encoded(image: Image, kind: str, **options: int) -> bytes:
@@ -107,14 +127,55 @@ def test_counts_sizes_and_bytes() -> None:
     assert facts.decoded_bytes == 20 * 30 * 3 + 40 * 30 + 60 * 90 * 3
 
 
-def test_each_picture_is_read_once_and_kept_once() -> None:
-    dataset = dataset_of(*((noise(seed), "train", seed % 2) for seed in range(26)))
-    kept: dict[int, Image] = {}
-    check(dataset, workers=3, keep=kept.__setitem__)
-    assert sorted(dataset.storage.reads) == [item.key for item in dataset.items]  # type: ignore[attr-defined]
-    assert {index: image.tobytes() for index, image in kept.items()} == {
-        index: noise(index).tobytes() for index in range(26)
-    }
+def test_each_picture_is_read_and_decoded_once_and_taken_under_its_own_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoded: list[str] = []
+
+    def decode(content: Image, name: str) -> Image:
+        decoded.append(name)
+        return decode_image(content, name)
+
+    monkeypatch.setattr("striate.data.dataset.decode_image", decode)
+    data = dataset_of(*((noise(seed), "train", seed % 2) for seed in range(26)))
+    fingerprint = check(data, workers=3).facts.fingerprint
+    keys = [item.key for item in data.items]
+    assert sorted(decoded) == sorted(data.storage.reads) == keys  # type: ignore[attr-defined]
+    expected = hashlib.sha256()
+    for index, key in enumerate(keys):
+        expected.update(f"{key}\0{data.classes[index % 2]}\0".encode() + pixel_hash(noise(index)))
+    assert fingerprint == expected.hexdigest()
+
+
+def test_each_thread_holds_one_picture_or_file_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, most = 0, 0
+    counting = Lock()
+
+    def count(difference: int) -> None:
+        nonlocal held, most
+        with counting:
+            held += difference
+            most = max(most, held)
+
+    class File(bytes):
+        def __del__(self) -> None:
+            count(-1)
+
+    def decode(content: Image | bytes, name: str) -> Image:
+        count(+1)
+        if isinstance(content, bytes):
+            return decode_image(File(content), name)
+        image = decode_image(content, name)
+        weakref.finalize(image, count, -1)
+        return image
+
+    monkeypatch.setattr("striate.data.dataset.decode_image", decode)
+    entries: list[Entry] = [(noise(seed) if seed % 2 else b"no picture", "train", 0) for seed in range(80)]
+    for workers in (1, 3):
+        most = 0
+        assert len(coded(check(dataset_of(*entries), workers=workers), "unreadable")) == 40
+        assert 1 <= most <= workers
+        assert held == 0
 
 
 def test_outcome_does_not_depend_on_the_number_of_threads() -> None:
@@ -128,16 +189,17 @@ def test_outcome_does_not_depend_on_the_number_of_threads() -> None:
     assert one.groups.tolist() == four.groups.tolist()
 
 
-def test_keep_is_called_from_other_threads_and_progress_from_this_one() -> None:
-    keepers: set[int] = set()
+def test_pictures_are_read_in_other_threads_and_progress_is_told_in_this_one() -> None:
+    readers: set[int] = set()
     calls: list[tuple[int, int, int]] = []
     dataset = dataset_of(*((noise(seed, 4, 4), "train", 0) for seed in range(70)))
+    watched = Watched(dataset.storage, lambda _key: readers.add(get_ident()))
     check(
-        dataset,
-        keep=lambda _index, _image: keepers.add(get_ident()),
+        replace(dataset, storage=watched),
         progress=lambda done, total: calls.append((get_ident(), done, total)),
     )
-    assert get_ident() not in keepers
+    assert readers
+    assert get_ident() not in readers
     assert calls == [(get_ident(), done, 70) for done in (32, 64, 70)]
 
 
@@ -149,32 +211,41 @@ def test_interrupt_stops_after_the_picture_in_hand(monkeypatch: pytest.MonkeyPat
             ending.set()
             super().shutdown(wait, cancel_futures=cancel_futures)
 
-    kept: list[int] = []
+    dataset = dataset_of(*((noise(seed, 8, 8), "train", 0) for seed in range(200)))
+    keys = [item.key for item in dataset.items]
+    recorded: list[Image] = []
 
-    def keep(index: int, image: Image) -> None:
+    def wait(key: str) -> None:
         # The interrupt comes when the first chunk is done and picture 32, of the second, is in hand.
-        if index == 32:
+        if key == keys[32]:
             in_hand.set()
             ending.wait(60)
-        kept.append(index)
+
+    class Recording(Measured):
+        def record(self, index: int, image: Image) -> None:
+            super().record(index, image)
+            recorded.append(image)
 
     def interrupt(done: int, total: int) -> None:
         in_hand.wait(60)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(checking, "ThreadPoolExecutor", Pool)
-    dataset = dataset_of(*((noise(seed, 8, 8), "train", 0) for seed in range(200)))
+    monkeypatch.setattr(checking, "Measured", Recording)
+    watched = replace(dataset, storage=Watched(dataset.storage, wait))
     with pytest.raises(KeyboardInterrupt):
-        check(dataset, workers=1, keep=keep, progress=interrupt)
-    assert kept == list(range(33))
+        check(watched, workers=1, progress=interrupt)
+    assert dataset.storage.reads == keys[:33]  # type: ignore[attr-defined]
+    assert len(recorded) == 33
 
 
-def test_what_keep_raises_ends_the_check() -> None:
-    def full(index: int, image: Image) -> None:
+def test_an_error_that_no_picture_is_to_blame_for_ends_the_check() -> None:
+    def full(key: str) -> None:
         raise MemoryError
 
+    dataset = dataset_of((noise(1), "train", 0))
     with pytest.raises(MemoryError):
-        check(dataset_of((noise(1), "train", 0)), keep=full)
+        check(replace(dataset, storage=Watched(dataset.storage, full)))
 
 
 def test_no_thread_at_all_is_refused() -> None:
@@ -342,9 +413,9 @@ def test_findings_of_the_reader_come_first() -> None:
 
 def test_fingerprint_is_the_stated_hash_and_ignores_order_and_part() -> None:
     image = noise(1, 2, 3)
-    pixels = hashlib.blake2b(np.array([2, 3, 3], "<u4").tobytes() + image.tobytes(), digest_size=16).digest()
     dataset = dataset_of((image, "train", 1))
-    assert check(dataset).facts.fingerprint == hashlib.sha256(b"a\0dog\0" + pixels).hexdigest()
+    expected = hashlib.sha256(b"a\0dog\0" + pixel_hash(image)).hexdigest()
+    assert check(dataset).facts.fingerprint == expected
     several = dataset_of((noise(1), "train", 0), (noise(2), "val", 1), (noise(3), "train", 1))
     reordered = several.only([2, 0, 1])
     assert check(reordered).facts.fingerprint == check(several).facts.fingerprint

@@ -291,7 +291,7 @@ def test_encrypted_zip_is_refused(tmp_path: Path) -> None:
 
 
 def test_zip_with_too_many_entries_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("striate.data.tree.MAX_ENTRIES", 2)
+    monkeypatch.setattr("striate.data.zips.MAX_ENTRIES", 2)
     path = make_zip(tmp_path / "a.zip", dict.fromkeys("123", b""))
     with pytest.raises(DataError, match="3 entries, more than 2"):
         open_tree(path)

@@ -1,10 +1,10 @@
-"""The choice of a device, on a machine with and without one."""
+"""The choice of a device, on a machine with and without one, and its exact float32."""
 
 import pytest
 import torch
 
 from striate.errors import EnvironmentProblem, UsageError
-from striate.ops.device import choose_device
+from striate.ops.device import choose_device, exact_float32
 
 
 def give(monkeypatch: pytest.MonkeyPatch, cuda: int, mps: bool) -> None:
@@ -52,3 +52,38 @@ def test_a_number_too_high_names_the_limit(monkeypatch: pytest.MonkeyPatch) -> N
 def test_an_unknown_device_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="use auto, cpu, cuda, cuda:1 or mps"):
         choose_device(name)
+
+
+def test_exact_float32_ends_autocast_around_it_and_only_within() -> None:
+    image, kernel = torch.full((1, 1, 1, 1), 1 + 2**-20), torch.ones(1, 1, 1, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        with exact_float32(torch.device("cpu")):
+            exact = torch.conv2d(image, kernel)
+        rounded = torch.conv2d(image, kernel)
+    assert (exact.dtype, rounded.dtype) == (torch.float32, torch.bfloat16)
+    assert exact.item() == 1 + 2**-20
+
+
+def cudnn_switches() -> tuple[bool, ...]:
+    cudnn = torch.backends.cudnn
+    return cudnn.enabled, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
+
+
+@pytest.mark.parametrize("is_deterministic", [False, True])
+def test_exact_float32_turns_tf32_and_the_clock_off_for_cuda_and_leaves_determinism(
+    monkeypatch: pytest.MonkeyPatch, is_deterministic: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", is_deterministic)
+    before = cudnn_switches()
+    with exact_float32(torch.device("cuda")):
+        assert cudnn_switches() == (True, False, False, is_deterministic)
+    assert cudnn_switches() == before
+
+
+def test_exact_float32_on_the_cpu_leaves_cudnn_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    before = cudnn_switches()
+    with exact_float32(torch.device("cpu")):
+        assert cudnn_switches() == before

@@ -1,15 +1,16 @@
 """The loaders that the settings ask for."""
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
 from striate.data.augment import AugmentConfig
-from striate.data.cache import Budget, Pictures
 from striate.data.dataset import Dataset
 from striate.errors import UsageError
-from striate.structures import Preprocess
+from striate.structures import Image, Preprocess
 from striate.tasks import classification
 from striate.training.config import TrainingConfig
 from striate.training.loaders import Loaders, make_loaders, worker_count
@@ -43,15 +44,28 @@ def few_spec() -> Preprocess:
     return Preprocess(size=(6, 6), fit="stretch", color="gray", mean=(0.5,), std=(0.3,))
 
 
-def test_pictures_kept_before_are_not_decoded_again(dataset: Dataset) -> None:
-    pictures = Pictures.for_input(dataset, few_spec(), Budget(1 << 20))
-    for index in range(len(dataset)):
-        pictures.keep(index, np.full((6, 6, 1), index, np.uint8))
+@dataclass
+class CountingStorage:
+    """Pictures each of one shade, its index; counts how often each is read."""
+
+    keys: list[str]
+    read: Counter[str] = field(default_factory=Counter)
+
+    def content(self, key: str) -> Image:
+        self.read[key] += 1
+        return np.full((6, 6, 1), self.keys.index(key), np.uint8)
+
+
+def test_a_picture_is_decoded_once_for_all_epochs_and_evaluations(dataset: Dataset) -> None:
+    storage = CountingStorage([item.key for item in dataset.items])
+    counted = replace(dataset, storage=storage)
     made = make_loaders(
-        dataset, few_spec(), classification, TrainingConfig(workers=0), AugmentConfig(), pictures
+        counted, few_spec(), classification, TrainingConfig(batch_size=10, workers=0), AugmentConfig()
     )
-    batch = next(made.train.epoch(0))
-    assert [f"shade[{int(image[0, 0, 0])}]" for image in batch.images] == list(batch.keys)
+    for epoch in range(3):
+        for batch in (*made.train.epoch(epoch), *made.val):
+            assert [f"shade[{int(image[0, 0, 0])}]" for image in batch.images] == list(batch.keys)
+    assert storage.read == dict.fromkeys(storage.keys, 1)
 
 
 def test_random_cuts_are_taken_from_larger_pictures_and_val_is_not_cut(dataset: Dataset) -> None:

@@ -58,14 +58,10 @@ class Checked:
 
 
 def described_pictures(facts: DataFacts) -> str:
-    """ "28x28 gray" or "from 120x200 to 480x640, median 300x400, colour" (height x width)."""
-    color = "gray" if facts.gray else "colour"
-    if facts.uniform:
-        return f"{facts.heights[1]}x{facts.widths[1]} {color}"
-    low, middle, high = (
-        f"{height}x{width}" for height, width in zip(facts.heights, facts.widths, strict=True)
-    )
-    return f"heights x widths from {low} to {high}, median {middle}, {color}"
+    """The size, height x width, and colour: "of 28x28, gray", "of 120x200 to 480x640 (median 300x400)"."""
+    low, middle, high = (f"{h}x{w}" for h, w in zip(facts.heights, facts.widths, strict=True))
+    sizes = middle if facts.uniform else f"{low} to {high} (median {middle})"
+    return f"of {sizes}{', gray' if facts.gray else ''}"
 
 
 def check_data(

@@ -85,7 +85,10 @@ def evaluate_indices(
     """
     task = plugins.load(tasks, predictor.task)
     match = task.match_classes(predictor.classes, dataset.classes)
-    metric, labels = task.metric(predictor.classes), dataset.labels()
+    names = list(predictor.classes)
+    for data_id, model_id in enumerate(match.ids.tolist()):
+        names[model_id] = dataset.classes[data_id]  # a model that knows only numbers is told of by names
+    metric, labels = task.metric(tuple(names)), dataset.labels()
     truths = {
         dataset.items[index].key: int(match.ids[labels[index]])
         for index in indices.tolist()

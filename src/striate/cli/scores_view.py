@@ -1,16 +1,14 @@
 """An evaluation for people: the numbers, the classes, the confusion matrix, the worst mistakes."""
 
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any
 
-from rich.progress import Progress
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
 from striate import api
-from striate.cli.terminal import ACCENT, data_console, message_console, percent, table
+from striate.cli.terminal import ACCENT, CountingView, data_console, percent, table
 from striate.errors import DataError, printable
 
 __all__ = ["EvalView", "mistakes", "score_line"]
@@ -37,30 +35,10 @@ def mistakes(scores: Any, count: int = 3) -> Iterator[str]:
         yield f"{truth} taken for {predicted}: {pictures}"
 
 
-class EvalView:
+class EvalView(CountingView):
     """Progress of an evaluation, and its outcome."""
 
-    def __init__(self) -> None:
-        self.console = message_console()
-        self.bar = Progress(console=self.console, transient=True) if self.console.is_terminal else None
-        self.task: Any = None
-
-    def __enter__(self) -> "EvalView":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self._stop()
-
-    def progress(self, done: int, total: int) -> None:
-        """`done` of `total` pictures are evaluated."""
-        if self.bar is None:
-            return
-        if self.task is None:
-            self.task = self.bar.add_task("evaluating", total=total)
-            self.bar.start()
-        self.bar.update(self.task, completed=done)
+    title = "evaluating"
 
     def unreadable(self, _: str, error: DataError) -> None:
         """A picture that cannot be read, left out of the evaluation."""
@@ -68,14 +46,13 @@ class EvalView:
 
     def outcome(self, found: "api.Evaluation") -> None:
         """The scores as tables, on stdout."""
-        self._stop()
+        self.stop()
         for note in found.notes:
             self.console.print(f"note: {printable(note)}", markup=False, soft_wrap=True)
         console = data_console()
         left_out = f", {found.unreadable} unreadable" if found.unreadable else ""
-        console.print(
-            Text(f"{found.pictures:,} pictures{left_out}", style=f"bold {ACCENT}"), Text(found.source)
-        )
+        title = f"{found.source}: {found.pictures:,} pictures{left_out}"
+        console.print(Text(printable(title), style=f"bold {ACCENT}"), soft_wrap=True)
         console.print(Text(score_line(found.scores), style="bold"))
         rows = [
             (
@@ -93,11 +70,6 @@ class EvalView:
         console.print(
             Text("most frequent mistakes: ", style="bold") + Text("; ".join(mistakes(found.scores, 5)))
         )
-
-    def _stop(self) -> None:
-        if self.bar is not None and self.task is not None:
-            self.bar.stop()
-            self.task = None
 
 
 def confusion_table(scores: Any) -> Table:

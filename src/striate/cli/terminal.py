@@ -1,12 +1,14 @@
 """Where text goes: data to stdout, everything else to stderr; plain when nobody is watching."""
 
 import json
+import textwrap
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
@@ -14,16 +16,19 @@ from striate.errors import printable
 
 __all__ = [
     "ACCENT",
+    "CountingView",
     "data_console",
     "duration",
     "emit_json",
     "message_console",
     "percent",
+    "print_labelled",
     "sparkline",
     "table",
 ]
 
 ACCENT = "cyan"
+_LABEL_WIDTH = 11  # of the column that says what a line is about
 _BLOCKS, _ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "._-=+*#@"
 
 
@@ -37,6 +42,16 @@ def message_console() -> Console:
     """For plans, progress and remarks: stderr."""
     console = Console(stderr=True, highlight=False, emoji=False)
     return console if console.is_terminal else Console(stderr=True, highlight=False, emoji=False, width=120)
+
+
+def print_labelled(console: Console, label: str, lines: Iterable[str], style: str = f"bold {ACCENT}") -> None:
+    """`lines` with `label` before the first; on a terminal long ones go on below their own beginning."""
+    for line in lines:
+        room = max(20, console.width - _LABEL_WIDTH)
+        pieces = textwrap.wrap(printable(line), room) if console.is_terminal else [printable(line)]
+        for piece in pieces or [""]:
+            console.print(Text.assemble((f"  {label:<{_LABEL_WIDTH - 2}}", style), piece), soft_wrap=True)
+            label = ""
 
 
 def emit_json(value: Any) -> None:
@@ -77,3 +92,35 @@ def table(columns: Iterable[str], rows: Iterable[Sequence[object]], numbers: Seq
     for row in rows:
         made.add_row(*(Text(printable(cell)) for cell in row))
     return made
+
+
+class CountingView:
+    """A view with a bar that counts pictures on a terminal and is silent elsewhere."""
+
+    title = ""
+
+    def __init__(self) -> None:
+        self.console = message_console()
+        self._bar = Progress(console=self.console, transient=True) if self.console.is_terminal else None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def progress(self, done: int, total: int) -> None:
+        """`done` of `total` pictures are done."""
+        if self._bar is None:
+            return
+        if self._task is None:
+            self._task = self._bar.add_task(self.title, total=total)
+            self._bar.start()
+        self._bar.update(self._task, completed=done)
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None and self._task is not None:
+            self._bar.stop()
+            self._task = None

@@ -1,7 +1,6 @@
 """What a person sees of a training run: the plan, the progress, the outcome."""
 
 import time
-from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
@@ -10,8 +9,15 @@ from rich.text import Text
 
 from striate import api
 from striate.cli.scores_view import mistakes, score_line
-from striate.cli.terminal import ACCENT, data_console, duration, message_console, percent, sparkline
-from striate.errors import printable
+from striate.cli.terminal import (
+    ACCENT,
+    data_console,
+    duration,
+    message_console,
+    percent,
+    print_labelled,
+    sparkline,
+)
 
 __all__ = ["TrainingView"]
 
@@ -54,9 +60,7 @@ class TrainingView:
         self.epochs, self.patience = plan.config.training.epochs, plan.config.training.patience
         self.console.print()
         for heading, lines in plan.describe():
-            for position, line in enumerate(lines):
-                label = Text(f"  {heading if position == 0 else '':<9}", style=f"bold {ACCENT}")
-                self.console.print(label + Text(printable(line)), soft_wrap=True)
+            print_labelled(self.console, heading, lines)
         self._findings(plan)
         self.console.print()
 
@@ -65,12 +69,10 @@ class TrainingView:
         for finding in found[:_MOST_FINDINGS]:
             style = "red" if finding.level == "error" else "yellow"
             text = f"{finding.file}: {finding.message}" if finding.file else finding.message
-            self.console.print(
-                Text(f"  {finding.level:<9}", style=style) + Text(printable(text)), soft_wrap=True
-            )
+            print_labelled(self.console, finding.level, [text], style)
         if len(found) > _MOST_FINDINGS:
             more = f"and {len(found) - _MOST_FINDINGS} more: striate check {plan.config.data.source}"
-            self.console.print(Text(f"  {'':<9}{more}"), soft_wrap=True)
+            print_labelled(self.console, "", [more])
 
     def event(self, event: Any) -> None:
         """One event of the run."""
@@ -98,13 +100,15 @@ class TrainingView:
         self.best = max(self.best, score)
         loss, self.losses = sum(self.losses) / len(self.losses), []
         left = (self.epochs - event.epoch) * (time.monotonic() - self.started) / event.epoch
-        row = Text(f"  epoch {event.epoch:>3}/{self.epochs}", style=f"bold {ACCENT}")
-        row.append(f"   loss {loss:.3f}   ", style="default not bold")
-        row.append(f"val {percent(score):>7}", style="bold green" if event.best else "default not bold")
-        row.append(f"   best {percent(self.best):>7}", style="default not bold")
-        row.append(f"   {self.last_step.images_per_second:>7,.0f} img/s", style="dim not bold")
+        row = Text.assemble(
+            (f"  epoch {event.epoch:>3}/{self.epochs}   ", f"bold {ACCENT}"),
+            f"loss {loss:.3f}   ",
+            (f"val {percent(score):>7}   ", "bold green" if event.best else ""),
+            f"best {percent(self.best):>7}   ",
+            (f"{self.last_step.images_per_second:>7,.0f} img/s   ", "dim"),
+        )
         if left > 1:
-            row.append(f"   {duration(left)} left", style="dim not bold")
+            row.append(f"{duration(left)} left", style="dim")
         self.console.print(row)
         self.last_line = time.monotonic()
 
@@ -116,26 +120,22 @@ class TrainingView:
         """The measured outcome and what to do next, on stdout."""
         self._stop_bar()
         console = data_console()
-        encoding = console.encoding
         console.print()
         if len(self.scores) > 1:
-            curve = sparkline(self.scores, 40, encoding)
+            curve = sparkline(self.scores, 40, console.encoding)
             span = f"{percent(min(self.scores))} to {percent(max(self.scores))}"
-            self._row(console, "learned", f"{curve}  validation, {span} in {len(self.scores)} epochs")
-        self._row(
-            console, "test", f"{sum(row['support'] for row in run.scores.classes):,} pictures it never saw"
+            print_labelled(console, "learned", [f"{curve}  validation, {span} in {len(self.scores)} epochs"])
+        pictures = sum(row["support"] for row in run.scores.classes)
+        unseen = (
+            f"{pictures:,} pictures it never saw"
+            if run.part == "test"
+            else f"{pictures:,} {run.part} pictures"
         )
-        self._row(console, "", score_line(run.scores))
-        for line in mistakes(run.scores):
-            self._row(console, "", line)
-        self._row(console, "took", duration(run.seconds))
+        print_labelled(console, "test", [unseen, score_line(run.scores), *mistakes(run.scores)])
+        print_labelled(console, "took", [duration(run.seconds)])
         console.print()
-        for label, command in _next(run):
-            self._row(console, label, command)
+        print_labelled(console, "next", _next(run))
         console.print()
-
-    def _row(self, console: Any, label: str, text: str) -> None:
-        console.print(Text(f"  {label:<9}", style=f"bold {ACCENT}") + Text(printable(text)), soft_wrap=True)
 
     def _show(self, title: str, done: int, total: int, text: str) -> None:
         assert self.bar is not None
@@ -169,8 +169,12 @@ def _bar(console: Any) -> Progress:
     )
 
 
-def _next(run: "api.Run") -> Iterable[tuple[str, str]]:
-    folder = run.folder
-    yield "next", f"striate predict {folder} PHOTO.jpg      what is on a picture"
-    yield "", f"striate eval {folder}                  every class in detail"
-    yield "", f"striate explain-config {folder}        every setting and its origin"
+def _next(run: "api.Run") -> list[str]:
+    """Commands to try now, each with what it shows."""
+    commands = {
+        f"striate predict {run.folder} PHOTO.jpg": "what is on a picture",
+        f"striate eval {run.folder}": "every class in detail",
+        f"striate explain-config {run.folder}": "every setting and its origin",
+    }
+    width = max(map(len, commands))
+    return [f"{command:<{width}}   {shows}" for command, shows in commands.items()]

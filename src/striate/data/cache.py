@@ -54,7 +54,7 @@ class Pictures:
 
     What does not fit in `budget` is decoded again each time; the pixels are the same. With `shape`, which
     every prepared picture must then have, they lie in one array (N, H, W, C), so that a batch is one
-    indexing. Filled as pictures are asked for, from any number of threads, or by `keep`.
+    indexing. Filled as pictures are asked for, from any number of threads.
     """
 
     def __init__(
@@ -95,11 +95,6 @@ class Pictures:
         """How many pictures are kept so far."""
         return len(self._geometry)
 
-    def keep(self, index: int, image: Image) -> None:
-        """Keep the decoded picture `image` of item `index`, if it fits; callable from any thread."""
-        if index not in self._geometry:
-            self._store(index, *self._prepare(image))
-
     def one(self, index: int) -> tuple[Image, Geometry]:
         """The picture of item `index`, not to be written to. Raises DataError naming the file."""
         geometry = self._geometry.get(index)
@@ -123,7 +118,7 @@ class Pictures:
     def _load(self, index: int) -> tuple[Image, Geometry]:
         key = self.dataset.items[index].key
         try:
-            image, geometry = self._prepare(self.dataset.sample(index).image)
+            image, geometry = self._prepared(key, self.dataset.sample(index).image)
         except StriateError:
             raise
         except OSError as error:
@@ -133,6 +128,13 @@ class Pictures:
             raise
         self._store(index, image, geometry)
         return image, geometry
+
+    def _prepared(self, key: str, image: Image) -> tuple[Image, Geometry]:
+        try:
+            return self._prepare(image)
+        except DataError as error:
+            # It was given pixels alone, so it cannot say whose they are.
+            raise DataError(key, error.what, error.fix) from error
 
     def _store(self, index: int, image: Image, geometry: Geometry) -> None:
         with self._lock:

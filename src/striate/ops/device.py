@@ -1,12 +1,14 @@
-"""Which device to compute on."""
+"""Which device to compute on, and how to have it compute float32 in full."""
 
 import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import torch
 
 from striate.errors import EnvironmentProblem, UsageError
 
-__all__ = ["choose_device"]
+__all__ = ["choose_device", "exact_float32"]
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -31,6 +33,25 @@ def choose_device(name: str = "auto") -> torch.device:
             else f"use auto or cpu, or install a torch built for {kind}",
         )
     return torch.device(name)
+
+
+@contextmanager
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """Within it, `device` computes float32 in float32: no autocast, no convolution in TF32.
+
+    On CUDA cuDNN's algorithms are not chosen by the clock either. All is put back after; matrix products,
+    which torch keeps in float32 unless told otherwise, are left as they are.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        if device.type == "cuda":
+            cudnn = torch.backends.cudnn
+            # cuDNN rounds float32 convolutions to TF32, 10 bits of mantissa, unless told not to. What is
+            # not named here would fall to its default, so that a run held to determinism would lose it.
+            stack.enter_context(
+                cudnn.flags(enabled=True, deterministic=cudnn.deterministic, allow_tf32=False)
+            )
+        yield
 
 
 def _best() -> str:

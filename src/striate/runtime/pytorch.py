@@ -1,7 +1,7 @@
 """The engine that runs a network in PyTorch, in full float32 precision."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from striate.layers.normalize import Normalize
 from striate.modelfile import read_card, read_shapes, read_tensors
 from striate.models import network_of
 from striate.models.network import Network
-from striate.ops.device import choose_device
+from striate.ops.device import choose_device, exact_float32
 
 __all__ = ["PyTorchEngine"]
 
@@ -61,27 +61,21 @@ class PyTorchEngine:
                 "inputs", f"there are {sorted(inputs)}, no 'images'", "pass pictures as 'images'"
             )
         tensors = {name: _tensor(array).to(self.device) for name, array in inputs.items()}
-        with _exact(self.network, self.device.type):
+        with _evaluation(self.network), torch.inference_mode(), exact_float32(self.device):
             dense = self.network.dense(**tensors)
         return {name: _array(tensor) for name, tensor in dense.items()}
 
 
 @contextmanager
-def _exact(network: Network, device_type: str) -> Iterator[None]:
-    """Inference in evaluation mode and plain float32; every mode is put back."""
+def _evaluation(network: Network) -> Iterator[None]:
+    """Within it `network` is in evaluation mode; the mode of every module is put back."""
     training = [module for module in network.modules() if module.training]
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode())
-        stack.enter_context(torch.autocast(device_type, enabled=False))
-        if device_type == "cuda":
-            # cuDNN rounds float32 convolutions to TF32, 10 bits of mantissa, unless told not to.
-            stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
-        try:
-            network.eval()
-            yield
-        finally:
-            for module in training:
-                module.training = True
+    try:
+        network.eval()
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:

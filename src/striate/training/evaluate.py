@@ -11,6 +11,7 @@ import torch
 from striate.data.loader import EvalLoader
 from striate.errors import NotFiniteError
 from striate.models.network import Network
+from striate.ops.device import exact_float32
 from striate.training.interruption import Stop
 from striate.training.ledger import CALMER
 
@@ -32,15 +33,15 @@ def evaluate(
 ) -> Evaluation | None:
     """The metrics of `task` and the loss of `network` over `loader`, in float32; None if told to stop.
 
-    `network` is in eval mode meanwhile and afterwards in the mode that it came in. Raises NotFiniteError
-    naming `where` if the loss becomes NaN or infinite.
+    It is the float32 of `predict`: `exact_float32`. `network` is in eval mode meanwhile and afterwards in
+    the mode that it came in. Raises NotFiniteError naming `where` if the loss becomes NaN or infinite.
     """
     started, was_training = time.perf_counter(), network.training
     options, metric = task.ResultOptions(network.classes), task.metric(network.classes)
     total, weight, done = 0.0, 0.0, 0
     network.eval()
     try:
-        with closing(iter(loader)) as batches:
+        with exact_float32(device), closing(iter(loader)) as batches:
             for batch in batches:
                 if stop:
                     return None

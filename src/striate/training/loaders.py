@@ -33,15 +33,13 @@ def make_loaders(
     task: ModuleType,
     config: TrainingConfig,
     augment: AugmentConfig,
-    pictures: Pictures | None = None,
 ) -> Loaders:
     """Loaders of the train and the val part of `dataset`.
 
-    `pictures` made by `Pictures.for_input` may hold what is decoded already; its items are those of
-    `dataset`, in the same order. Raises UsageError where `augment` does not fit `preprocess`, DataError
-    without a picture to train on or with one that has no label.
+    Raises UsageError where `augment` does not fit `preprocess`, DataError without a picture to train on or
+    with one that has no label.
     """
-    pictures = Pictures.for_input(dataset, preprocess, Budget()) if pictures is None else pictures
+    pictures = Pictures.for_input(dataset, preprocess, Budget())
     cut = augment.scale is not None
     source = Pictures.for_cutting(dataset, preprocess, pictures.budget) if cut else pictures
     workers, classes = worker_count(config), len(dataset.classes)
