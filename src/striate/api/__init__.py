@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from striate.api.shorthands import shorthand_layers
-from striate.config import Layer, read_toml
 
 if TYPE_CHECKING:
     from striate.api.checking import Checked
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from striate.api.inputs import Pictures
     from striate.api.listing import DatasetInfo, ModelInfo
     from striate.api.training import Run, TrainingPlan
+    from striate.config import Layer
     from striate.models.network import Network
     from striate.ops.sizes import OutputSize
     from striate.runtime.predictor import Predictor
@@ -97,6 +97,8 @@ def train(
     learning_rate, size, seed, device, ...). on_event: called with each event (`print` will do).
     Raises a StriateError that says what to do.
     """
+    from striate.config import Layer, read_toml
+
     layers = [read_toml(Path(config))] if config is not None else []
     layers += [Layer("train(settings=)", settings)] if settings is not None else []
     layers += shorthand_layers(shorthands, "train")
@@ -112,7 +114,7 @@ def prepare(
     model: str | None = None,
     *,
     out: str | Path | None = None,
-    layers: Sequence[Layer] = (),
+    layers: "Sequence[Layer]" = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> "TrainingPlan":
     """What `train` would do, before it does it: `plan.describe()`, `plan.events()`, `plan.finish()`."""
@@ -207,7 +209,7 @@ def datasets() -> "tuple[DatasetInfo, ...]":
 
 
 def explain_config(
-    data: str | Path, model: str | None = None, *, layers: Sequence[Layer] = ()
+    data: str | Path, model: str | None = None, *, layers: "Sequence[Layer]" = ()
 ) -> "ExplainedConfig":
     """Every setting that a run on `data` would have, or the run folder `data` had, with its origin."""
     from striate.api.explanation import explain

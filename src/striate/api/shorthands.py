@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from striate.config import Layer
 from striate.errors import UnknownName
+
+if TYPE_CHECKING:
+    from striate.config import Layer
 
 __all__ = ["SHORTHANDS", "Shorthand", "nested", "shorthand_layers"]
 
@@ -50,11 +52,13 @@ SHORTHANDS = (
 )
 
 
-def shorthand_layers(values: Mapping[str, Any], verb: str = "") -> list[Layer]:
+def shorthand_layers(values: Mapping[str, Any], verb: str = "") -> "list[Layer]":
     """A layer for each of `values` that is not None, its origin the flag, or the keyword of `verb`.
 
     Raises UnknownName, with the nearest, for a name that is no shorthand.
     """
+    from striate.config import Layer  # msgspec is slow to import, and --help needs none of it
+
     known = {shorthand.name: shorthand for shorthand in SHORTHANDS}
     layers = []
     for name, value in values.items():

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from striate.config import Layer, assignment, read_toml
+from striate.api.shorthands import SHORTHANDS, shorthand_layers
 from striate.errors import UsageError
+
+if TYPE_CHECKING:
+    from striate.config import Layer
 
 __all__ = ["layers_of", "run_options"]
 
@@ -18,8 +21,6 @@ _TYPES: dict[str, Any] = {"int": int, "float": float, "text": str, "names": str}
 
 def run_options(function: Command) -> Command:
     """`function` with --model, --config, --set and a flag for each of the run's short names."""
-    from striate.api.shorthands import SHORTHANDS
-
     for shorthand in reversed(SHORTHANDS):
         flag = f"--{shorthand.name.replace('_', '-')}"
         if shorthand.kind == "flag":
@@ -40,9 +41,9 @@ def run_options(function: Command) -> Command:
     return function
 
 
-def layers_of(config: str | None, assignments: Sequence[str], flags: dict[str, Any]) -> list[Layer]:
+def layers_of(config: str | None, assignments: Sequence[str], flags: dict[str, Any]) -> "list[Layer]":
     """The layers that a command line gives: the file, then --set, then the flags."""
-    from striate.api.shorthands import shorthand_layers
+    from striate.config import Layer, assignment, read_toml
 
     layers = [read_toml(Path(config))] if config else []
     layers += [Layer(f"--set {text}", assignment(text)) for text in assignments]

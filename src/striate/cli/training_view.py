@@ -161,7 +161,7 @@ class _Left(ProgressColumn):
 def _bar(console: Any) -> Progress:
     return Progress(
         TextColumn("  [bold cyan]{task.description:<12}"),
-        BarColumn(bar_width=30),
+        BarColumn(bar_width=30, complete_style=ACCENT, finished_style=ACCENT),
         TextColumn("{task.percentage:>3.0f} %  {task.fields[text]}"),
         _Left(),
         console=console,
