@@ -7,6 +7,7 @@ size; at another batch size they are equal within 1e-6.
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from striate.data.open import DataConfig, open_dataset
 from striate.modelfile import MODEL_FILE
 from striate.runtime.predictor import Predictor, load
 from striate.training.config import TrainingConfig
+from striate.training.evaluate import evaluate
+from striate.training.interruption import Stop
 from striate.training.loaders import make_loaders
 from striate.training.saving import save
 
@@ -95,6 +98,23 @@ def by_training(photos: Path, model: Path) -> Pixels:
     for batch in loaders.val:
         found |= zip(batch.keys, batch.images.permute(0, 2, 3, 1).numpy(), strict=True)
     return found
+
+
+def test_validation_gives_the_bits_that_predict_gives_at_equal_batch_size(photos: Path, model: Path) -> None:
+    predictor, items = load(model), val_items(photos)
+    network = predictor.engine.network  # type: ignore[attr-defined]
+    task = plugins.load(tasks, "classification")
+    config = TrainingConfig(batch_size=4)
+    loaders = make_loaders(
+        open_dataset(DataConfig(source=str(photos))), network.preprocess, task, config, AugmentConfig()
+    )
+    seen: list[Any] = []
+    watching = ModuleType("watching")
+    watching.__dict__.update(task.__dict__)
+    watching.results = lambda *given: seen.extend(found := task.results(*given)) or found  # type: ignore[attr-defined]
+    evaluate(network, watching, loaders.val, torch.device("cpu"), Stop(), "epoch 1")
+    for result, expected in zip(seen, predictor.predict(list(items.values()), batch_size=4), strict=True):
+        np.testing.assert_array_equal(result.probabilities, expected.probabilities)
 
 
 def by_eval(photos: Path, model: Path) -> Pixels:

@@ -207,6 +207,11 @@ def test_convert_makes_a_model_that_every_verb_takes(
     out = tmp_path / "r20"
     assert striate("convert", weights, "--model", "resnet20_cifar", "--out", out).code == 0
     assert striate("hash", out).code == 0
+    report = json.loads(
+        striate("convert", weights, "--model", "resnet20_cifar", "--out", tmp_path / "again", "--json").out
+    )
+    assert (report["source"], report["names"]["linear.bias"]) == ("akamaster", "fc.bias")
+    assert len(report["names"]) == report["matched"] == 97
     again = striate("convert", weights, "--model", "resnet20_cifar", "--out", out)
     assert (again.code, "already" in again.err) == (2, True)
     wrong = striate("convert", weights, "--model", "resnet32_cifar", "--out", tmp_path / "r32")

@@ -19,6 +19,7 @@ class ConversionReport:
     path: str  # of the model file
     source: str  # whose names they had
     matched: int
+    names: dict[str, str]  # of the tensors: there -> here
     filled: tuple[str, ...]  # counters that old files lack, started at 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,7 +52,9 @@ def convert_file(
     network.load_state_dict(conversion.state_dict)
     origin = {"converted_from": file.name, "sha256": sha256_of(file), "names": report.source}
     save(out / MODEL_FILE, network, models.card_of(network, data=origin))
-    return ConversionReport(str(out / MODEL_FILE), report.source, len(report.matched), report.filled)
+    return ConversionReport(
+        str(out / MODEL_FILE), report.source, len(report.matched), dict(report.renamed), report.filled
+    )
 
 
 def _state_dict(file: Path) -> Any:

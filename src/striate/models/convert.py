@@ -4,7 +4,7 @@ Reads no file: the caller loads with `weights_only=True` and writes the result.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from types import ModuleType
 from typing import Any, cast
@@ -41,6 +41,7 @@ class KeyReport:
     wrong_shape: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]  # name, shape there, shape here
     # Batch norm's counters, started at 0: files older than torch 0.4.1 lack them, and no output uses them.
     filled: Names = ()
+    renamed: tuple[tuple[str, str], ...] = ()  # name there, name here, of each matched tensor
 
     @property
     def fits(self) -> bool:
@@ -108,7 +109,8 @@ def convert(
     weights = _weights(state_dict, model)
     candidates = [source] if source is not None else list(sources(model))
     build = cache(partial(_network, model, dict(config or {})))
-    found = [_conversion(_renamed(family, name, weights), name, build, classes) for name in candidates]
+    renamed = {name: _renamed(family, name, weights) for name in candidates}
+    found = [_conversion(renamed[name], name, build, classes) for name in candidates]
     best = max(found, key=lambda conversion: len(conversion.report.matched))  # the first of equals
     if not best.report.matched:
         raise ModelError(
@@ -116,7 +118,14 @@ def convert(
             f"no tensor fits {model}: they hold {_first(weights) or 'nothing'}",
             "name the network that they belong to",
         )
-    return best
+    pairs = _key_map(weights, renamed[best.report.source], best.report.matched)
+    return replace(best, report=replace(best.report, renamed=pairs))
+
+
+def _key_map(there: StateDict, here: StateDict, matched: Names) -> tuple[tuple[str, str], ...]:
+    """The name that each matched tensor had; tensors are told apart by identity."""
+    names = {id(tensor): name for name, tensor in there.items()}
+    return tuple((names.get(id(here[name]), name), name) for name in matched)
 
 
 def sources(model: str) -> Names:

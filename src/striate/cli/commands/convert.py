@@ -4,6 +4,8 @@ import click
 
 from striate.cli.group import Verb
 
+_SHOWN = 3  # renamed tensors that are listed
+
 
 @click.command(cls=Verb, short_help="Turn a .pt, .pth or .th state dict into a model file.")
 @click.argument("file", type=click.Path())
@@ -29,6 +31,11 @@ def command(file: str, model: str, out: str, source: str | None, classes: str | 
         return
     console = data_console()
     console.print(f"{report.path}: {model}, {report.matched} tensors, names of {report.source}", markup=False)
+    changed = [f"{there} -> {here}" for there, here in report.names.items() if there != here]
+    for line in changed[:_SHOWN]:
+        console.print(f"  {line}", markup=False)
+    if len(changed) > _SHOWN:
+        console.print(f"  and {len(changed) - _SHOWN} more renamed; --json lists all")
     if report.filled:
         console.print(f"  {len(report.filled)} batch normalisation counters were missing and start at 0")
     console.print(f"next: striate eval {out} DATA", markup=False)

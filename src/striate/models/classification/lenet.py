@@ -83,6 +83,7 @@ class Config(NetworkConfig, frozen=True, kw_only=True):
     rejection: Annotated[float, Meta(gt=0)] = REJECTION
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.form == "modern" and self.rejection != REJECTION:
             raise UsageError(
                 "rejection",

@@ -32,6 +32,7 @@ class Config(NetworkConfig, frozen=True, kw_only=True):
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.2  # before the last layer
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.widths) != len(self.convolutions):
             raise UsageError(
                 "widths and convolutions",
