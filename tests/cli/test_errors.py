@@ -103,3 +103,24 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     command = f"{sys.executable} -m striate models --json | head -n 1"
     result = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train", "FOLDER"], ["models"], ["convert", "w.pt", "--model", "lenet5", "--out", "o"]]
+)
+def test_a_command_that_lacks_its_extra_says_which(color_folder: Path, arguments: list[str]) -> None:
+    given = [str(color_folder) if argument == "FOLDER" else argument for argument in arguments]
+    result = without_torch(given)
+    assert result.returncode == 5
+    assert "torch is not installed. fix: pip install 'striate[train]'" in result.stderr
+
+
+def test_check_needs_no_torch(color_folder: Path) -> None:
+    result = without_torch(["check", str(color_folder)])
+    assert (result.returncode, "42 usable" in result.stdout) == (0, True), result.stderr
+
+
+def without_torch(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    blocked = "import sys\nsys.modules['torch'] = None\nfrom striate.cli import main\n"
+    code = f"{blocked}sys.exit(main({arguments!r}))"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -3,9 +3,11 @@
 import os
 import sys
 
-from striate.errors import Interrupted, StriateError, printable
+from striate.errors import EnvironmentProblem, Interrupted, StriateError, printable
 
 __all__ = ["main"]
+
+_TRAIN_EXTRA = ("torch", "torchvision", "sklearn", "scipy")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,6 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _TRAIN_EXTRA:
+            missing = f"{error.name} is not installed"
+            return _report(EnvironmentProblem("striate", missing, "pip install 'striate[train]'"), given)
         if "--debug" in given:
             raise
         what = f"unexpected {type(error).__name__}: {error}"

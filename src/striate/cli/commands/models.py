@@ -1,5 +1,7 @@
 """`striate models`: the networks that can be trained here."""
 
+from itertools import groupby
+
 import click
 
 from striate.cli.group import Verb
@@ -18,14 +20,9 @@ def command(name: str | None, as_json: bool) -> None:
         for row in found:
             emit_json(row.to_dict())
         return
-    rows = [
-        (
-            row.name,
-            row.family,
-            f"{row.parameters:,}",
-            f"{row.input[0]}x{row.input[1]} {row.color}",
-            row.summary,
-        )
-        for row in found
-    ]
-    data_console().print(table(("network", "family", "weights", "input", ""), rows, numbers=(2,)))
+    rows = []
+    for _, members in groupby(found, key=lambda row: row.family):
+        for number, row in enumerate(members):
+            size = f"{row.input[0]}x{row.input[1]} {row.color}"
+            rows.append((row.name, f"{row.parameters:,}", size, "" if number else row.summary))
+    data_console().print(table(("network", "weights", "input", "family"), rows, numbers=(1,)))
