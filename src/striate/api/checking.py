@@ -11,12 +11,17 @@ from striate.data.open import DataConfig, open_dataset
 __all__ = ["Checked", "check_data", "described_pictures"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Checked:
     """A dataset and what `check` found in it."""
 
     dataset: Dataset
     report: CheckReport
+
+    def __repr__(self) -> str:
+        lines = [line for _, lines in self.describe() for line in lines]
+        found = [f"{finding.level}: {finding.file}: {finding.message}" for finding in self.report.findings]
+        return "\n".join([*lines, *found])
 
     @property
     def part_names(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ Progress = Callable[[int, int], None]
 OnError = Callable[[str, DataError], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Evaluation:
     """How a model does on a part of a dataset."""
 
@@ -34,6 +34,10 @@ class Evaluation:
     pictures: int
     unreadable: int
     notes: tuple[str, ...] = ()  # what was assumed, to be shown
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in self.scores.values.items())
+        return f"Evaluation({self.source}: {self.pictures:,} pictures, {scores})"
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """What a reader of any format gives: items with their labels, and where the pictures lie."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,7 +54,7 @@ class Finding:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Dataset:
     """Pictures with their labels, in a stable order; nothing is decoded until `sample` is called."""
 
@@ -68,6 +69,13 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def __repr__(self) -> str:
+        counts = Counter(item.part for item in self.items)
+        parts = ", ".join(f"{part} {counts[part]:,}" for part in PARTS if counts[part])
+        split = f" ({parts})" if parts else ""
+        pictures = f"{len(self):,} pictures{split}, {len(self.classes)} classes"
+        return f"Dataset({self.name}: {self.format}, {pictures})"
 
     def indices(self, part: Part) -> NDArray[np.int64]:
         """Positions in `items` of the pictures of `part`, ascending."""

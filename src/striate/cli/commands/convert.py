@@ -38,4 +38,6 @@ def command(file: str, model: str, out: str, source: str | None, classes: str | 
         console.print(f"  and {len(changed) - _SHOWN} more renamed; --json lists all")
     if report.filled:
         console.print(f"  {len(report.filled)} batch normalisation counters were missing and start at 0")
+    if names is None:
+        console.print("  its classes are numbers; --classes cat,dog,... gives them names")
     console.print(f"next: striate eval {out} DATA", markup=False)
