@@ -76,6 +76,7 @@ def test_leaves_are_dotted_paths_in_the_order_of_the_fields() -> None:
         ("network.shortcut=B", {"network": {"shortcut": "B"}}),
         ("training.balance=true", {"training": {"balance": True}}),
         ("name=a=b", {"name": "a=b"}),
+        ("augment.scale=none", {"augment": {"scale": None}}),
     ],
 )
 def test_an_assignment_is_read_as_toml_and_else_as_text(text: str, value: object) -> None:

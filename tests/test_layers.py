@@ -43,7 +43,8 @@ TORCH_FREE = (
     "errors", "structures", "config", "plugins", "files", "modelfile", "metrics", "tasks", "cli", "api",
     "data.dataset", "data.decode", "data.preprocess", "data.tree", "data.formats", "data.check", "data.split",
     "data.storage", "data.builtin", "data.facts", "data.findings", "data.similarity", "data.zips",
-    "data.unlisted", "data.draws", "data.augment", "data.mixing", "runtime.__init__", "runtime.predictor",
+    "data.unlisted", "data.cache", "data.disk_cache", "data.disk_space", "data.identity", "data.draws",
+    "data.augment", "data.mixing", "runtime.__init__", "runtime.predictor",
 )  # fmt: skip
 
 

@@ -88,14 +88,14 @@ def leaves(settings: object) -> dict[str, Any]:
 
 
 def assignment(text: str) -> dict[str, Any]:
-    """`a.b=1` as {"a": {"b": 1}}: the value is read as TOML, and as plain text where that fails."""
+    """`a.b=1` as {"a": {"b": 1}}: the value is TOML, or `none` for no value, or else plain text."""
     path, equals, literal = text.partition("=")
     if not equals or not path.strip():
         raise UsageError(f"--set {text}", "this is not KEY=VALUE", "write it as training.epochs=5")
     try:
         value: Any = tomllib.loads(f"value = {literal}")["value"]
     except tomllib.TOMLDecodeError:
-        value = literal.strip()
+        value = None if literal.strip() == "none" else literal.strip()
     for name in reversed(path.strip().split(".")):
         value = {name: value}
     return typing.cast("dict[str, Any]", value)

@@ -1,19 +1,29 @@
-"""Writing that cannot leave half a file, and the fingerprint of a file."""
+"""Writing that cannot leave half a file or folder, and the fingerprint of a file."""
 
 import hashlib
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from striate.errors import DiskFull, EnvironmentProblem
 
-__all__ = ["atomic_write", "sha256_of"]
+__all__ = [
+    "TEMPORARY",
+    "atomic_write",
+    "remove_folder",
+    "remove_leftovers",
+    "sha256_of",
+    "write_all",
+    "write_error",
+    "write_folder",
+]
 
 TEMPORARY = ".striate-tmp-"
-"""Prefix of a file that is being written; one that outlives its process is garbage."""
+"""Prefix of a file or folder that is being written; one that outlives its process is garbage."""
 
 
 @contextmanager
@@ -39,17 +49,87 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         temporary = None
         _sync_folder(path.parent)
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
     finally:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink()
 
 
+def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
+    """Make the folder `path`, which must not exist, with these files: all of them or nothing.
+
+    Each file and then the folder around them is on disk before the name `path` appears. On any error the
+    temporary folder is removed. Raises DiskFull when there is no room, EnvironmentProblem when the place
+    cannot be written to.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
+        for name, content in contents.items():
+            _write_synced(temporary / name, content)
+        temporary.chmod(0o777 & ~_umask())
+        _sync_folder(temporary)
+        os.replace(temporary, path)
+        temporary = None
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder so that no half of it ever bears its name. Raises EnvironmentProblem if it stays."""
+    try:
+        # One that another process removed meanwhile is gone as wished.
+        with suppress(FileNotFoundError):
+            garbage = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
+            os.replace(path, garbage)
+            shutil.rmtree(garbage)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files and folders in `folder` that a killed process left.
+
+    Raises EnvironmentProblem if one stays.
+    """
+    for path in folder.glob(f"{TEMPORARY}*"):
+        try:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise write_error(path, error) from error
+
+
+def write_all(handle: int, content: bytes) -> None:
+    """Write all of `content` to the open file `handle`, however many calls that takes."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(handle, rest) :]
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of the file's bytes in hexadecimal, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    # O_BINARY is Windows' alone: without it a newline there would become two bytes.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    handle = os.open(path, flags, 0o666)
+    try:
+        write_all(handle, content)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:
@@ -68,7 +148,8 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _write_error(path: Path, error: OSError) -> DiskFull | EnvironmentProblem:
+def write_error(path: Path, error: OSError) -> DiskFull | EnvironmentProblem:
+    """What to raise for an `error` of the system in writing `path`."""
     if DiskFull.is_cause(error):
         return DiskFull(
             path, f"no space left to write it ({error.strerror})", "free some room and run it again"

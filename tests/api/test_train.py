@@ -41,8 +41,8 @@ def test_the_test_part_is_never_trained_on(
     trained: set[str] = set()
     original = TrainLoader.epoch
 
-    def watched(self: TrainLoader, epoch: int) -> Any:
-        for batch in original(self, epoch):
+    def watched(self: TrainLoader, epoch: int, skip: int = 0) -> Any:
+        for batch in original(self, epoch, skip):
             trained.update(batch.keys)
             yield batch
 
@@ -142,3 +142,23 @@ def test_another_seed_gives_other_weights(color_folder: Path, tmp_path: Path) ->
         striate.api.hash_of(tiny(color_folder, tmp_path / str(seed), seed=seed).folder) for seed in (0, 1)
     )
     assert a != b
+
+
+def test_a_named_model_wins_over_that_of_the_config_file(color_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text('model = "resnet18"\n[training]\nepochs = 1\n')
+    plan = striate.api.prepare(
+        color_folder, "mlp", out=tmp_path / "run", layers=[read_toml(tmp_path / "small.toml")]
+    )
+    assert (plan.config.model, plan.config.training.epochs) == ("mlp", 1)
+    assert plan.resolved.origins["model"] == "--model"
+
+
+def test_pictures_that_fit_in_memory_are_not_written_to_a_cache(
+    color_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "cache"))
+    tiny(color_folder, tmp_path / "a", epochs=1)
+    assert not (tmp_path / "cache").exists()
+    tiny(color_folder, tmp_path / "b", epochs=1, settings={"cache": {"mode": "disk"}})
+    assert list((tmp_path / "cache").iterdir())
+    assert striate.api.hash_of(tmp_path / "a") == striate.api.hash_of(tmp_path / "b")

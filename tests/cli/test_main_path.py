@@ -42,6 +42,7 @@ def test_train_plans_trains_and_measures(striate: Striate, color_folder: Path, t
     names = {path.name for path in out.iterdir()}
     assert names == {
         "run.toml", "split.csv", "events.jsonl", "metrics.json", "model.safetensors", "last.safetensors",
+        "checkpoints",
     }  # fmt: skip
     kinds = [json.loads(line)["type"] for line in (out / "events.jsonl").read_text().splitlines()]
     assert {"step", "eval", "checkpoint", "stop"} == set(kinds)

@@ -1,19 +1,26 @@
-"""Prepared pictures in memory."""
+"""Prepared pictures in memory and on disk."""
 
+import os
 import threading
+import zipfile
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
 from striate.data import cache
-from striate.data.cache import Budget, Pictures, available_memory
+from striate.data.cache import Budget, CacheConfig, Pictures, available_memory
 from striate.data.dataset import Dataset, Item
+from striate.data.disk_space import DiskSpace
 from striate.data.preprocess import apply
-from striate.errors import DataError
+from striate.data.tree import open_tree
+from striate.errors import DataError, UsageError
 from striate.structures import Geometry, Image, Preprocess
 
 SPEC = Preprocess(size=(8, 8), fit="crop", resize_to=10)
@@ -213,3 +220,232 @@ def test_the_default_budget_is_two_fifths_of_what_is_available(monkeypatch: pyte
 
 def test_the_available_memory_of_this_machine_is_believable() -> None:
     assert 1 << 20 < available_memory() < 1 << 50
+
+
+PHOTO_SIZES = [(20, 30), (24, 16), (90, 120), (14, 14)]
+
+
+def save_photo(path: Path, seed: int, size: tuple[int, int]) -> None:
+    """A JPEG of noise, last changed long ago."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    PIL.Image.fromarray(pixels).save(path, "JPEG")
+    os.utime(path, ns=(10**18, 10**18))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with a JPEG of each of PHOTO_SIZES."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, size in enumerate(PHOTO_SIZES):
+        save_photo(folder / f"{number}.jpg", number, size)
+    return folder
+
+
+def dataset_at(path: Path) -> Dataset:
+    """The pictures in a folder or zip, all of class 0."""
+    tree = open_tree(path)
+    items = tuple(Item(name, "train", 0) for name in tree.files)
+    return Dataset(str(path), "files", "classification", ("only",), items, tree)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys of the pictures that were decoded, in order."""
+    keys: list[str] = []
+    sample = Dataset.sample
+
+    def counting(dataset: Dataset, index: int) -> object:
+        keys.append(dataset.items[index].key)
+        return sample(dataset, index)
+
+    monkeypatch.setattr(Dataset, "sample", counting)
+    return keys
+
+
+Make = Callable[..., Pictures]
+BOTH = pytest.mark.parametrize("make", [Pictures.for_input, Pictures.for_cutting], ids=["input", "cutting"])
+
+
+@BOTH
+@pytest.mark.parametrize("room", [0, 1000, 1 << 20], ids=["disk", "both", "memory"])
+def test_pixels_are_the_same_from_memory_from_disk_and_in_a_later_run(
+    photos: Path, tmp_path: Path, decoded: list[str], make: Make, room: int
+) -> None:
+    dataset, space = dataset_at(photos), DiskSpace(tmp_path / "cache", 1 << 30)
+    uncached = make(dataset, SPEC, Budget(0))
+    expected = [uncached.one(index) for index in range(4)]
+    decoded.clear()
+    for run in range(2):
+        pictures = make(dataset, SPEC, Budget(room), space)
+        for _ in range(2):
+            for index, (image, geometry) in enumerate(expected):
+                kept, where = pictures.one(index)
+                np.testing.assert_array_equal(kept, image)
+                assert (kept.shape, where) == (image.shape, geometry)
+        assert pictures.disk is not None
+        assert (run, pictures.disk.notes) == (run, ())
+        if run == 0:
+            assert sorted(decoded) == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
+            on_disk = len(pictures.disk)
+            assert on_disk == 4 - len(pictures)
+    # What was in memory is gone with its run; what was on disk is not decoded again.
+    assert len(decoded) == 4 + (4 - on_disk)
+
+
+def test_nothing_is_written_for_pictures_that_fit_in_memory(photos: Path, tmp_path: Path) -> None:
+    space = DiskSpace(tmp_path / "cache", 1 << 30)
+    Pictures.for_input(dataset_at(photos), SPEC, Budget(1 << 20), space).batch(every(4))
+    assert not space.root.exists()
+
+
+def test_a_batch_comes_from_the_disk_as_from_memory(photos: Path, tmp_path: Path) -> None:
+    dataset, space = dataset_at(photos), DiskSpace(tmp_path / "cache", 1 << 30)
+    images, geometry = Pictures.for_input(dataset, SPEC, Budget(1 << 20)).batch(every(4))
+    for _ in range(2):
+        from_disk = Pictures.for_input(dataset, SPEC, Budget(0), space).batch(every(4))
+        np.testing.assert_array_equal(from_disk[0], images)
+        assert from_disk[1] == geometry
+
+
+@pytest.mark.parametrize(
+    ("other", "shared"),
+    [
+        (Preprocess(size=(8, 8), fit="crop", resize_to=10, mean=(0.1, 0.2, 0.3)), True),
+        (Preprocess(size=(8, 8), fit="crop", resize_to=11), False),
+        (Preprocess(size=(8, 8), fit="stretch"), False),
+    ],
+    ids=["other mean", "other size", "other fit"],
+)
+def test_a_preparation_with_other_pixels_has_a_cache_of_its_own(
+    photos: Path, tmp_path: Path, decoded: list[str], other: Preprocess, shared: bool
+) -> None:
+    dataset, space = dataset_at(photos), DiskSpace(tmp_path / "cache", 1 << 30)
+    Pictures.for_input(dataset, SPEC, Budget(0), space).one(0)
+    found = Pictures.for_input(dataset, other, Budget(0), space).one(0)[0]
+    np.testing.assert_array_equal(found, apply(other, dataset.sample(0).image)[0])
+    assert len(decoded) == (2 if shared else 3)  # the line above decodes too
+
+
+def test_pictures_for_the_input_and_for_cutting_have_different_caches(photos: Path, tmp_path: Path) -> None:
+    dataset, space = dataset_at(photos), DiskSpace(tmp_path / "cache", 1 << 30)
+    spec = Preprocess(size=(8, 8), fit="stretch")
+    shapes = [
+        make(dataset, spec, Budget(0), space).one(2)[0].shape
+        for make in (Pictures.for_input, Pictures.for_cutting)
+    ]
+    assert shapes == [(8, 8, 3), (10, 13, 3)]
+
+
+@pytest.mark.parametrize("later_run", [False, True])
+def test_a_changed_picture_is_decoded_anew(photos: Path, tmp_path: Path, later_run: bool) -> None:
+    dataset, space = dataset_at(photos), DiskSpace(tmp_path / "cache", 1 << 30)
+    pictures = Pictures.for_input(dataset, SPEC, Budget(0), space)
+    before = pictures.one(0)[0]
+    save_photo(photos / "0.jpg", 77, (20, 30))
+    os.utime(photos / "0.jpg", ns=(10**18, 10**18 + 1))
+    if later_run:
+        pictures = Pictures.for_input(dataset, SPEC, Budget(0), space)
+    for _ in range(2):
+        after = pictures.one(0)[0]
+        np.testing.assert_array_equal(after, apply(SPEC, dataset.sample(0).image)[0])
+    assert (after != before).any()
+
+
+def test_a_picture_that_changes_while_it_is_read_is_not_kept(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, space = dataset_at(photos), DiskSpace(tmp_path / "cache", 1 << 30)
+    sample = Dataset.sample
+
+    def changing(dataset: Dataset, index: int) -> object:
+        result = sample(dataset, index)
+        save_photo(photos / "0.jpg", 77, (20, 30))
+        os.utime(photos / "0.jpg", ns=(10**18, 10**18 + 1))
+        return result
+
+    pictures = Pictures.for_input(dataset, SPEC, Budget(0), space)
+    monkeypatch.setattr(Dataset, "sample", changing)
+    pictures.one(0)
+    monkeypatch.undo()
+    assert pictures.disk is not None
+    assert len(pictures.disk) == 0
+    np.testing.assert_array_equal(pictures.one(0)[0], apply(SPEC, dataset.sample(0).image)[0])
+
+
+def test_the_pictures_in_a_zip_are_kept_on_disk_too(photos: Path, tmp_path: Path, decoded: list[str]) -> None:
+    path = tmp_path / "photos.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for photo in sorted(photos.iterdir()):
+            archive.write(photo, photo.name)
+    space = DiskSpace(tmp_path / "cache", 1 << 30)
+    expected = Pictures.for_input(dataset_at(path), SPEC, Budget(0)).batch(every(4))[0]
+    for _ in range(2):
+        pictures = Pictures.for_input(dataset_at(path), SPEC, Budget(0), space)
+        np.testing.assert_array_equal(pictures.batch(every(4))[0], expected)
+    assert len(decoded) == 8
+
+
+def test_pictures_that_lie_in_memory_are_never_written(tmp_path: Path) -> None:
+    space = DiskSpace(tmp_path / "cache", 1 << 30)
+    Pictures.for_input(dataset_of(MIXED)[0], SPEC, Budget(0), space).batch(every(3))
+    assert not space.root.exists()
+
+
+def test_a_damaged_picture_is_decoded_again_and_said(photos: Path, tmp_path: Path) -> None:
+    dataset, space = dataset_at(photos), DiskSpace(tmp_path / "cache", 1 << 30)
+    expected = Pictures.for_input(dataset, SPEC, Budget(0), space).batch(every(4))[0]
+    (rows,) = space.root.glob("*/*.rows")
+    content = rows.read_bytes()
+    rows.write_bytes(content[:100] + bytes([content[100] ^ 255]) + content[101:])
+    pictures = Pictures.for_input(dataset, SPEC, Budget(0), space)
+    np.testing.assert_array_equal(pictures.batch(every(4))[0], expected)
+    assert pictures.disk is not None
+    assert [note.rpartition(": ")[2] for note in pictures.disk.notes] == [
+        "1 damaged pictures were decoded again"
+    ]
+
+
+def test_the_mode_says_where_pictures_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path))
+    monkeypatch.setattr(cache, "available_memory", lambda: 1000)
+    configs = {mode: CacheConfig(mode=mode, gigabytes=2) for mode in ("auto", "memory", "disk", "off")}  # type: ignore[arg-type]
+    assert {mode: config.budget().limit for mode, config in configs.items()} == {
+        "auto": 400,
+        "memory": 400,
+        "disk": 0,
+        "off": 0,
+    }
+    disk = DiskSpace(tmp_path, 2 * 10**9)
+    assert {mode: config.disk_space() for mode, config in configs.items()} == {
+        "auto": disk,
+        "memory": None,
+        "disk": disk,
+        "off": None,
+    }
+
+
+def test_without_a_place_of_its_own_the_cache_lies_below_the_home_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("STRIATE_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert CacheConfig().disk_space() == DiskSpace(tmp_path / ".cache/striate/pictures", 20 * 10**9)
+
+
+def test_no_home_folder_is_no_hindrance_unless_the_disk_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert CacheConfig().disk_space() is None
+    with pytest.raises(UsageError, match=r"cache\.mode.*STRIATE_CACHE"):
+        CacheConfig(mode="disk").disk_space()
+
+
+@pytest.mark.parametrize("size", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_size_that_makes_no_sense_is_refused(size: float) -> None:
+    with pytest.raises(UsageError, match=r"cache\.gigabytes"):
+        CacheConfig(gigabytes=size)

@@ -80,6 +80,23 @@ def keys_of(loader: TrainLoader, epoch: int) -> list[tuple[str, ...]]:
     return [batch.keys for batch in loader.epoch(epoch)]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_begun_late_gives_the_batches_that_were_left(workers: int) -> None:
+    loader = train_loader(augment=EVERYTHING, workers=workers)
+    whole = list(loader.epoch(3))
+    for skip in range(len(whole) + 1):
+        rest = list(loader.epoch(3, skip))
+        assert [batch.keys for batch in rest] == [batch.keys for batch in whole[skip:]]
+        assert flat(iter(rest)) == flat(iter(whole[skip:]))
+
+
+def test_pictures_that_are_skipped_are_not_decoded() -> None:
+    loader = train_loader()
+    rest = [key for batch in loader.epoch(0, skip=2) for key in batch.keys]
+    assert 0 < len(rest) < 20
+    assert len(loader.pictures) == len(rest)
+
+
 def test_batches_are_uint8_channels_last_tensors() -> None:
     batch = next(train_loader(augment=EVERYTHING).epoch(0))
     assert batch.images.dtype == torch.uint8

@@ -36,6 +36,7 @@ def test_the_defaults_are_valid_and_complete() -> None:
         ("seed", -1),
         ("workers", -1),
         ("eval_every", 0),
+        ("checkpoint_minutes", -1.0),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(field: str, value: object) -> None:

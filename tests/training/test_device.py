@@ -55,6 +55,13 @@ def test_a_tiny_step_gets_one_thread_and_a_large_one_all_unless_told() -> None:
         assert choose_threads(2, tiny, 64) == 2
 
 
+def test_large_maps_make_a_step_large_even_with_few_products() -> None:
+    lenet = create("lenet5", 10)  # 0.1 billion multiply-adds and 4.3 million values at 256 pictures
+    with threads(2):
+        assert choose_threads(None, lenet, 64) == 1
+        assert choose_threads(None, lenet, 256) == 2
+
+
 def test_the_threads_of_before_come_back_even_after_an_error() -> None:
     before = torch.get_num_threads()
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from striate.training.interruption import catch_signals
+from striate.training.interruption import Terminated, catch_signals, raise_on_sigterm
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,30 @@ def test_another_thread_leaves_the_handlers_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [(signal.getsignal(signal.SIGINT), False)]
+
+
+def test_sigterm_raises_so_that_cleaning_up_is_not_skipped() -> None:
+    cleaned = []
+
+    def work() -> None:
+        with raise_on_sigterm():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            finally:
+                cleaned.append(True)
+
+    with pytest.raises(Terminated):
+        work()
+    assert cleaned == [True]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_handler_of_sigterm_that_is_there_stays() -> None:
+    seen: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+    try:
+        with raise_on_sigterm():
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [signal.SIGTERM]

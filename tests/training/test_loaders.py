@@ -3,12 +3,17 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
+import torch
 
 from striate.data.augment import AugmentConfig
+from striate.data.cache import CacheConfig
 from striate.data.dataset import Dataset
+from striate.data.tree import open_tree
 from striate.errors import UsageError
 from striate.structures import Image, Preprocess
 from striate.tasks import classification
@@ -87,3 +92,45 @@ def test_workers_are_as_many_as_asked_for_else_one_a_core_up_to_eight() -> None:
     assert worker_count(TrainingConfig(workers=0)) == 0
     assert worker_count(TrainingConfig(workers=11)) == 11
     assert 1 <= worker_count(TrainingConfig()) <= 8
+
+
+@pytest.fixture
+def in_files(dataset: Dataset, tmp_path: Path) -> Dataset:
+    """The same pictures, but in files."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for index, item in enumerate(dataset.items):
+        PIL.Image.fromarray(dataset.sample(index).image[:, :, 0]).save(folder / f"{item.key}.png")
+    items = tuple(replace(item, key=f"{item.key}.png") for item in dataset.items)
+    return replace(dataset, items=items, storage=open_tree(folder))
+
+
+@pytest.mark.parametrize(
+    "augment", [AugmentConfig(pad=1, flip=0.5), AugmentConfig(scale=(0.3, 1.0))], ids=["pad", "cut"]
+)
+def test_batches_are_bit_by_bit_the_same_whatever_keeps_the_pictures(
+    in_files: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, augment: AugmentConfig
+) -> None:
+    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "cache"))
+    config = TrainingConfig(batch_size=10, workers=2)
+    seen = []
+    for mode in ("off", "memory", "disk", "disk"):
+        made = make_loaders(in_files, few_spec(), classification, config, augment, CacheConfig(mode=mode))  # type: ignore[arg-type]
+        batches = [batch for epoch in range(2) for batch in (*made.train.epoch(epoch), *made.val)]
+        seen.append(torch.cat([batch.images for batch in batches]))
+        assert made.notes == ()
+        assert (tmp_path / "cache").exists() == (mode == "disk")
+    assert all(torch.equal(images, seen[0]) for images in seen)
+
+
+def test_why_the_cache_on_disk_ended_is_noted_once(
+    in_files: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "file"))
+    augment, disk = AugmentConfig(scale=(0.3, 1.0)), CacheConfig(mode="disk")
+    made = make_loaders(in_files, few_spec(), classification, TrainingConfig(), augment, disk)
+    assert made.train.pictures.disk is not made.val.pictures.disk
+    assert sum(len(batch.keys) for batch in (*made.train.epoch(0), *made.val)) == 48
+    (note,) = made.notes
+    assert "cannot be written to" in note

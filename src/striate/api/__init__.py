@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from striate.api.shorthands import shorthand_layers
+from striate.errors import UsageError
 
 if TYPE_CHECKING:
     from striate.api.checking import Checked
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from striate.ops.sizes import OutputSize
     from striate.runtime.predictor import Predictor
     from striate.structures import Classification
-    from striate.training.events import CheckpointEvent, EvalEvent, StepEvent, StopEvent
+    from striate.training.events import CheckpointEvent, EvalEvent, NoteEvent, StepEvent, StopEvent
 
 __all__ = [
     "Checked",
@@ -35,6 +36,7 @@ __all__ = [
     "Evaluation",
     "ExplainedConfig",
     "ModelInfo",
+    "NoteEvent",
     "Run",
     "StepEvent",
     "StopEvent",
@@ -53,6 +55,7 @@ __all__ = [
     "pictures",
     "predict",
     "prepare",
+    "prepare_resumption",
     "train",
 ]
 
@@ -66,6 +69,7 @@ _ELSEWHERE = {
     "Evaluation": "striate.api.evaluation",
     "ExplainedConfig": "striate.api.explanation",
     "ModelInfo": "striate.api.listing",
+    "NoteEvent": "striate.training.events",
     "Run": "striate.api.training",
     "StepEvent": "striate.training.events",
     "StopEvent": "striate.training.events",
@@ -80,33 +84,59 @@ def __getattr__(name: str) -> Any:
 
 
 def train(
-    data: str | Path,
+    data: str | Path | None = None,
     model: str | None = None,
     *,
     out: str | Path | None = None,
     config: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
+    resume: str | Path | None = None,
+    inexact: bool = False,
     on_event: Callable[[Any], None] | None = None,
     **shorthands: Any,
 ) -> "Run":
     """Train on `data` and measure the result: `train("photos/", model="resnet18", epochs=10)`.
 
     data: a folder, zip or CSV, or a name that `datasets()` lists. model: a name that `models()` lists;
-    chosen by the data if None. config: a TOML file; settings: nested values such as
+    chosen by the data if None. out: folder of the run. config: a TOML file; settings: nested values such as
     `{"augment": {"flip": 0.5}}`; shorthands: the command line's flags (epochs, batch_size,
     learning_rate, size, seed, device, ...). on_event: called with each event (`print` will do).
-    Raises a StriateError that says what to do.
-    """
-    from striate.config import Layer, read_toml
 
-    layers = [read_toml(Path(config))] if config is not None else []
-    layers += [Layer("train(settings=)", settings)] if settings is not None else []
-    layers += shorthand_layers(shorthands, "train")
-    plan = prepare(data, model, out=out, layers=layers)
+    `train(resume="runs/a")` goes on with a run that was stopped, and takes nothing else but `inexact`:
+    go on even where the result cannot be the undisturbed run's, bit by bit. Raises a StriateError that
+    says what to do.
+    """
+    choices = {"out": out, "config": config, "settings": settings, **shorthands}
+    if resume is not None or inexact:
+        plan = _rest_of(resume, inexact, {"data": data, "model": model, **choices})
+    elif data is None:
+        raise UsageError("train", "it needs pictures", "give data, or resume= the folder of a stopped run")
+    else:
+        plan = prepare(data, model, out=out, layers=_layers(config, settings, shorthands))
     for event in plan.events():
         if on_event is not None:
             on_event(event)
     return plan.finish()
+
+
+def _layers(
+    config: str | Path | None, settings: Mapping[str, Any] | None, shorthands: Mapping[str, Any]
+) -> "list[Layer]":
+    from striate.config import Layer, read_toml
+
+    layers = [read_toml(Path(config))] if config is not None else []
+    layers += [Layer("train(settings=)", settings)] if settings is not None else []
+    return layers + shorthand_layers(shorthands, "train")
+
+
+def _rest_of(resume: str | Path | None, inexact: bool, others: Mapping[str, Any]) -> "TrainingPlan":
+    from striate.api.resumption import refuse_beside
+
+    if resume is None:
+        raise UsageError("train(inexact=)", "it has a meaning for a resumed run only", "leave it out")
+    given = [name for name, value in others.items() if value is not None]
+    refuse_beside(f"train(resume={str(resume)!r})", given)
+    return prepare_resumption(resume, inexact=inexact)
 
 
 def prepare(
@@ -121,6 +151,15 @@ def prepare(
     from striate.api.training import prepare as prepare_run
 
     return prepare_run(str(data), model, out=out, layers=layers, progress=progress)
+
+
+def prepare_resumption(
+    run: str | Path, *, inexact: bool = False, progress: Callable[[int, int], None] | None = None
+) -> "TrainingPlan":
+    """The rest of the stopped run in the folder `run`, as a plan like `prepare`'s."""
+    from striate.api.resumption import prepare_resumption as prepare_rest
+
+    return prepare_rest(Path(run), inexact, progress)
 
 
 def evaluate(

@@ -1,7 +1,6 @@
 """Measuring a model on pictures with known labels."""
 
-import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate import plugins, tasks
-from striate.api.runfiles import CONFIG_FILE, SPLIT_FILE
+from striate.api.runfiles import CONFIG_FILE, SPLIT_FILE, read_split
 from striate.config import Layer, read_toml, resolve
 from striate.data.dataset import Dataset, Part
 from striate.data.open import DataConfig, open_dataset
@@ -131,7 +130,7 @@ def _own_data(folder: Path) -> Dataset:
         )
     table = read_toml(folder / CONFIG_FILE)
     settings = resolve(DataConfig, [Layer(table.origin, table.values["data"])]).value
-    return _with_parts(open_dataset(settings), folder / SPLIT_FILE)
+    return _with_parts(open_dataset(settings), read_split(folder))
 
 
 def _given_data(folder: Path, data: str) -> tuple[Dataset, tuple[str, ...]]:
@@ -149,8 +148,7 @@ def _own_source(folder: Path) -> str | None:
     return source
 
 
-def _with_parts(dataset: Dataset, split: Path) -> Dataset:
-    known = _parts_of(split)
+def _with_parts(dataset: Dataset, known: Mapping[str, Part]) -> Dataset:
     kept = [replace(item, part=known[item.key]) for item in dataset.items if item.key in known]
     missing = len(known) - len(kept)
     if missing:
@@ -160,11 +158,6 @@ def _with_parts(dataset: Dataset, split: Path) -> Dataset:
             "put them back, or name other data",
         )
     return replace(dataset, items=tuple(kept))
-
-
-def _parts_of(split: Path) -> dict[str, Part]:
-    with split.open(encoding="utf-8", newline="") as file:
-        return {row["key"]: row["part"] for row in csv.DictReader(file)}  # type: ignore[misc]
 
 
 def _choose(dataset: Dataset, part: str | None) -> tuple[NDArray[np.int64], str]:

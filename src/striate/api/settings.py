@@ -7,18 +7,36 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from striate.config import Layer, Resolved, Settings, resolve
+from striate.config import Layer, Resolved, Settings, leaves, read_toml, resolve
 from striate.data.augment import AugmentConfig
+from striate.data.cache import CacheConfig
 from striate.data.check import DataFacts
 from striate.data.open import DataConfig
 from striate.errors import UsageError
 from striate.structures import Preprocess
 from striate.training.config import TrainingConfig
 
-__all__ = ["RunConfig", "data_settings", "run_settings"]
+__all__ = [
+    "WITHOUT_EFFECT",
+    "RunConfig",
+    "data_settings",
+    "flat_settings",
+    "recorded_settings",
+    "run_settings",
+]
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as in preprocessing
 _LEAST_STD = 1 / 255  # a constant channel must not divide by zero
+WITHOUT_EFFECT = (
+    "cache.gigabytes",
+    "cache.mode",
+    "data.source",
+    "data.root",
+    "training.checkpoint_minutes",
+    "training.keep_memory",
+    "training.workers",
+)
+"""Settings that no bit of the result depends on; where the data lies is among them, what it holds is not."""
 
 
 class RunConfig(Settings, frozen=True):
@@ -28,6 +46,7 @@ class RunConfig(Settings, frozen=True):
     model: str  # public name of the network
     network: Any  # the family's own Config, preprocessing and classes included
     augment: AugmentConfig = AugmentConfig()
+    cache: CacheConfig = CacheConfig()
     training: TrainingConfig = TrainingConfig()
 
 
@@ -43,24 +62,44 @@ def lasting_source(source: str) -> str:
 
 
 def run_settings(
-    model: str, source: str, classes: tuple[str, ...], facts: DataFacts, layers: Sequence[Layer]
+    model: Layer, source: str, classes: tuple[str, ...], facts: DataFacts, layers: Sequence[Layer]
 ) -> Resolved[RunConfig]:
-    """The whole, for `model` on data of these `facts`: defaults, recipe, what was measured, `layers`."""
+    """The whole on data of these `facts`: defaults, recipe, what was measured, `layers`.
+
+    `model` is the layer that names the network; it wins over the names in `layers`.
+    """
     from striate import models
 
-    family = models.family_of(model)
-    default = family.VARIANTS[model]
+    name: str = model.values["model"]
+    family = models.family_of(name)
+    default = family.VARIANTS[name]
     asked = [_completed(layer, default.preprocess) for layer in layers]
     base = [
-        Layer("DATA", {"data": {"source": lasting_source(source)}, "model": model}),
-        Layer(f"default of {model}", {"network": msgspec.to_builtins(default)}),
-        Layer(f"recipe of {model}", family.recipe(default) if hasattr(family, "recipe") else {}),
+        Layer("DATA", {"data": {"source": lasting_source(source)}}),
+        Layer(f"default of {name}", {"network": msgspec.to_builtins(default)}),
+        Layer(f"recipe of {name}", family.recipe(default) if hasattr(family, "recipe") else {}),
         Layer("the data", {"network": {"classes": classes}}),
         *_size_of_pictures(family, facts),
         *_colors_of_pictures(family, facts),
     ]
     measured = _measured_statistics([*base, *asked], facts)
-    return resolve(_run_config_for(family), [*base, measured, *asked])
+    return resolve(_run_config_for(family), [*base, measured, *asked, model])
+
+
+def recorded_settings(path: Path) -> Resolved[RunConfig]:
+    """The settings in the run.toml `path`, exactly as the run had them."""
+    from striate import models
+
+    layer = read_toml(path)
+    model = layer.values.get("model")
+    if not isinstance(model, str):
+        raise UsageError(path, "it does not name its model", "use the run.toml that striate wrote")
+    return resolve(_run_config_for(models.family_of(model)), [layer])
+
+
+def flat_settings(config: RunConfig) -> dict[str, str]:
+    """The settings by dotted path, each spelt as JSON."""
+    return {path: msgspec.json.encode(value).decode() for path, value in leaves(config).items()}
 
 
 def _run_config_for(family: Any) -> type[RunConfig]:

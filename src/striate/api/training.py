@@ -2,10 +2,13 @@
 
 import json
 import re
+import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -15,24 +18,39 @@ import msgspec
 from striate import plugins, tasks
 from striate.api.checking import described_pictures
 from striate.api.evaluation import evaluate_indices
-from striate.api.runfiles import CONFIG_FILE, EVENTS_FILE, METRICS_FILE, write_split, write_text
-from striate.api.settings import RunConfig, data_settings, run_settings
+from striate.api.runfiles import CONFIG_FILE, METRICS_FILE, EventLog, write_split, write_text
+from striate.api.settings import RunConfig, data_settings, flat_settings, run_settings
 from striate.config import Layer, Resolved, Settings, to_toml
 from striate.data.check import CheckReport, check
 from striate.data.dataset import PARTS, Dataset, Part
 from striate.data.open import open_dataset
 from striate.data.split import complete
-from striate.errors import DataError, UsageError
+from striate.errors import DataError, DiskFull, Interrupted, UsageError
 from striate.modelfile import MODEL_FILE
 from striate.runtime.predictor import Predictor, load
 from striate.tasks.classification import Scores
+from striate.training.events import NoteEvent
+from striate.training.interruption import Terminated, raise_on_sigterm
+from striate.training.lock import locked
 
 if TYPE_CHECKING:
     from striate.models.network import Network
+    from striate.training.checkpoints import Checkpoint
     from striate.training.events import Event
     from striate.training.loaders import Loaders
 
-__all__ = ["Progress", "Run", "TrainingPlan", "prepare", "settle"]
+__all__ = [
+    "Progress",
+    "Resumption",
+    "Run",
+    "TrainingPlan",
+    "circumstances_of",
+    "make_network",
+    "planned",
+    "prepare",
+    "resume_command",
+    "settle",
+]
 
 Progress = Callable[[int, int], None]
 """Called with how many pictures are done and how many there are."""
@@ -40,7 +58,7 @@ Progress = Callable[[int, int], None]
 _SMALL = 96  # pixels; pictures up to this side train a small network where none is named
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Run:
     """A finished run: its folder, and how its best model does on pictures it never saw."""
 
@@ -48,6 +66,10 @@ class Run:
     scores: Scores  # of the test part; of the validation part where the data leaves no test part
     part: str  # which of them
     seconds: float  # of training, wall clock
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
+        return f"Run({self.folder}: {self.part} {scores})"
 
     @property
     def model(self) -> Predictor:
@@ -69,6 +91,26 @@ class Run:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """Where a run goes on."""
+
+    checkpoint: "Checkpoint | None"  # None: it was stopped before its first one, and begins anew
+    notes: tuple[str, ...] = ()  # what is not as it was, for the log and the reader
+
+    @property
+    def position(self) -> int:
+        """Bytes of the log that are still true."""
+        return 0 if self.checkpoint is None else self.checkpoint.state.log_position
+
+    def describe(self) -> str:
+        """One phrase for people."""
+        if self.checkpoint is None:
+            return "stopped before its first checkpoint: from the beginning"
+        progress = self.checkpoint.state.progress
+        return f"goes on after step {progress.step:,}, {progress.epoch} epochs done"
+
+
 @dataclass(slots=True)
 class TrainingPlan:
     """Everything about a run before its first step; `events` carries it out."""
@@ -81,8 +123,9 @@ class TrainingPlan:
     task: ModuleType
     folder: Path
     seconds_per_epoch: float  # estimated from timed steps
-    where: str  # "2 CPU cores, bf16 (AMX)"
-    seconds: float = field(default=0.0, init=False)
+    where: str  # "2 CPU threads, bf16 (AMX), memory kept"
+    resumption: Resumption | None = None  # None: a new run
+    seconds: float = field(default=0.0, init=False)  # of training, those before an interruption included
 
     @property
     def config(self) -> RunConfig:
@@ -130,36 +173,80 @@ class TrainingPlan:
         )
         yield "device", [f"{self.where}, about {_spoken(self.seconds_per_epoch)} an epoch"]
         yield "files", [f"{self.folder}/"]
+        if self.resumption is not None:
+            yield "resumed", [self.resumption.describe()]
 
     def events(self) -> "Iterator[Event]":
-        """Train, telling what happens; each event is also a line of the run's events.jsonl."""
-        from striate.models import card_of
-        from striate.training.fit import fit
+        """Train, telling what happens; each event is also a line of the run's events.jsonl.
 
-        write_text(self.folder / CONFIG_FILE, to_toml(self.resolved))
-        write_split(self.folder, self.dataset)
-        data = {
-            "source": self.config.data.source,
-            "fingerprint": self.report.facts.fingerprint,
-            "pictures": self.counts,
-        }
-        card, started = card_of(self.network, data), time.monotonic()
-        with (self.folder / EVENTS_FILE).open("a", encoding="utf-8") as log:
-            for event in fit(self.network, self.task, self.loaders, self.config.training, self.folder, card):
-                log.write(json.dumps({"time": round(time.time(), 3), **event.to_dict()}) + "\n")
-                log.flush()
-                yield event
-        self.seconds = time.monotonic() - started
+        Raises EnvironmentProblem where another process trains in the folder.
+        """
+        checkpoint = None if self.resumption is None else self.resumption.checkpoint
+        self.seconds = 0.0 if checkpoint is None else checkpoint.state.progress.seconds
+        began = time.monotonic() - self.seconds
+        with locked(self.folder), _resumable(self.folder):
+            self._refuse_taken()
+            if self.resumption is None:
+                # In this order: a folder with settings always has its split.
+                write_split(self.folder, self.dataset)
+                write_text(self.folder / CONFIG_FILE, to_toml(self.resolved))
+            position = 0 if self.resumption is None else self.resumption.position
+            with EventLog(self.folder, position) as log, closing(self._fit(checkpoint)) as events:
+                told: set[str] = set()
+                for event in chain(self._notes(log), events):
+                    log.write(event)
+                    yield event
+                    for note in set(self.loaders.notes) - told:
+                        told.add(note)
+                        log.write(NoteEvent(note))
+                        yield NoteEvent(note)
+        self.seconds = time.monotonic() - began
 
     def finish(self) -> Run:
         """Measure the best model on the test part and write the scores beside it."""
         order: tuple[Part, ...] = ("test", "val", "train")
         part = next(part for part in order if self.counts[part])
-        predictor = load(self.folder, self.config.training.device)
-        found = evaluate_indices(predictor, self.dataset, self.dataset.indices(part))
-        run = Run(self.folder, found.scores, part, self.seconds)
-        write_text(self.folder / METRICS_FILE, json.dumps(run.to_dict(), indent=1) + "\n")
+        with locked(self.folder), _resumable(self.folder):
+            predictor = load(self.folder, self.config.training.device)
+            found = evaluate_indices(predictor, self.dataset, self.dataset.indices(part))
+            run = Run(self.folder, found.scores, part, self.seconds)
+            write_text(self.folder / METRICS_FILE, json.dumps(run.to_dict(), indent=1) + "\n")
         return run
+
+    def _fit(self, checkpoint: "Checkpoint | None") -> "Generator[Event, None, None]":
+        from striate.models import card_of
+        from striate.training.fit import fit
+
+        fingerprint = self.report.facts.fingerprint
+        data = {"source": self.config.data.source, "fingerprint": fingerprint, "pictures": self.counts}
+        return fit(
+            self.network,
+            self.task,
+            self.loaders,
+            self.config.training,
+            self.folder,
+            card_of(self.network, data),
+            checkpoint,
+            circumstances_of(self.network, self.config, fingerprint),
+        )
+
+    def _notes(self, log: EventLog) -> "Iterator[NoteEvent]":
+        if self.resumption is not None:
+            yield from map(NoteEvent, self.resumption.notes)
+        if log.is_short:
+            yield NoteEvent("the log lost rows from before the checkpoint")
+
+    def _refuse_taken(self) -> None:
+        """Raise UsageError where another process used the folder since this plan was made."""
+        from striate.training.checkpoints import find_newest
+
+        if self.resumption is None:
+            taken = _has_run(self.folder)
+        else:
+            newest = find_newest(self.folder).checkpoint
+            taken = (self.folder / METRICS_FILE).exists() or newest != self.resumption.checkpoint
+        if taken:
+            raise UsageError(self.folder, "another process trained there meanwhile", "run the command again")
 
 
 def prepare(
@@ -174,29 +261,94 @@ def prepare(
 
     Raises a StriateError naming what is in the way; nothing is written but an empty run folder.
     """
+    resolved, dataset, report = settle(source, model, layers, progress)
+    network = make_network(resolved.value, dataset)
+    return planned(resolved, dataset, report, network, lambda: _run_folder(out, resolved.value))
+
+
+def make_network(config: RunConfig, dataset: Dataset) -> "Network":
+    """The network of a run with its starting weights. Seeds torch's own generator."""
     import torch
 
     from striate import models
-    from striate.ops.device import choose_device
-    from striate.training.device import choose_precision, choose_threads, describe
-    from striate.training.estimate import seconds_per_step
-    from striate.training.loaders import make_loaders
 
-    resolved, dataset, report = settle(source, model, layers, progress)
-    config = resolved.value
-    task = plugins.load(tasks, dataset.task)
     torch.manual_seed(config.training.seed)
     settings = {
         name: value for name, value in msgspec.to_builtins(config.network).items() if name != "classes"
     }
-    network = models.create(config.model, dataset.classes, **settings)
-    loaders = make_loaders(dataset, network.preprocess, task, config.training, config.augment)
+    return models.create(config.model, dataset.classes, **settings)
+
+
+def planned(
+    resolved: Resolved[RunConfig],
+    dataset: Dataset,
+    report: CheckReport,
+    network: "Network",
+    folder: Callable[[], Path],
+    resumption: Resumption | None = None,
+) -> TrainingPlan:
+    """The plan for what is known already: makes the loaders and times a few steps, then asks for `folder`."""
+    from striate.ops.device import choose_device
+    from striate.training.device import choose_memory, choose_precision, choose_threads, describe
+    from striate.training.estimate import seconds_per_step
+    from striate.training.loaders import make_loaders
+
+    config = resolved.value
+    task = plugins.load(tasks, dataset.task)
+    loaders = make_loaders(dataset, network.preprocess, task, config.training, config.augment, config.cache)
     seconds = seconds_per_step(network, loaders.train, config.training) * len(loaders.train)
     device = choose_device(config.training.device)
     threads = choose_threads(config.training.threads, network, config.training.batch_size)
-    where = describe(device, choose_precision(config.training.precision, device), threads)
-    folder = _run_folder(out, config)
-    return TrainingPlan(resolved, dataset, report, network, loaders, task, folder, seconds, where)
+    precision = choose_precision(config.training.precision, device)
+    kept = choose_memory(config.training.keep_memory, device)
+    return TrainingPlan(
+        resolved=resolved,
+        dataset=dataset,
+        report=report,
+        network=network,
+        loaders=loaders,
+        task=task,
+        folder=folder(),
+        seconds_per_epoch=seconds,
+        where=describe(device, precision, threads, kept),
+        resumption=resumption,
+    )
+
+
+def circumstances_of(network: "Network", config: RunConfig, fingerprint: str) -> dict[str, str]:
+    """What the bits of a run depend on, by name: versions, hardware, data and settings ("settings.*")."""
+    from striate.models import card_of
+    from striate.training.circumstances import circumstances
+
+    versions = card_of(network).versions
+    return {
+        **circumstances(network, config.training, versions),
+        "data": fingerprint,
+        **{f"settings.{path}": value for path, value in flat_settings(config).items()},
+    }
+
+
+def resume_command(folder: Path) -> str:
+    """What to type to go on with the run in `folder`."""
+    return f"striate train --resume {shlex.quote(str(folder))}"
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Within it, what stops a run says how to go on with it."""
+    try:
+        with raise_on_sigterm():
+            yield
+    except (KeyboardInterrupt, Terminated) as stop:
+        reason, code = ("SIGTERM", 143) if isinstance(stop, Terminated) else ("Ctrl-C", 130)
+        raise Interrupted(folder, f"stopped at once by {reason}", _way_on(folder), code) from None
+    except DiskFull as error:
+        raise DiskFull(error.where, error.what, f"free some room, then {_way_on(folder)}") from error
+
+
+def _way_on(folder: Path) -> str:
+    begun = (folder / CONFIG_FILE).is_file()
+    return resume_command(folder) if begun else "run the command again"
 
 
 def settle(
@@ -209,8 +361,8 @@ def settle(
     usable = report.usable
     dataset = complete(found.only(usable), data.split, report.groups[usable])
     _refuse_untrainable(dataset)
-    name = model or _asked_model(layers) or _default_model(report)
-    resolved = run_settings(name, source, dataset.classes, report.facts, layers)
+    named = Layer("--model", {"model": model}) if model else _asked_model(layers) or _default_model(report)
+    resolved = run_settings(named, source, dataset.classes, report.facts, layers)
     return resolved, dataset, report
 
 
@@ -224,21 +376,22 @@ def _refuse_untrainable(dataset: Dataset) -> None:
         )
 
 
-def _asked_model(layers: Sequence[Layer]) -> str | None:
-    names = [layer.values["model"] for layer in layers if "model" in layer.values]
-    return names[-1] if names else None
+def _asked_model(layers: Sequence[Layer]) -> Layer | None:
+    named = [layer for layer in layers if "model" in layer.values]
+    return Layer(named[-1].origin, {"model": named[-1].values["model"]}) if named else None
 
 
-def _default_model(report: CheckReport) -> str:
+def _default_model(report: CheckReport) -> Layer:
     facts = report.facts
-    return "simple_cnn" if max(facts.heights[1], facts.widths[1]) <= _SMALL else "resnet18"
+    name = "simple_cnn" if max(facts.heights[1], facts.widths[1]) <= _SMALL else "resnet18"
+    return Layer("size of the pictures", {"model": name})
 
 
 def _run_folder(out: str | Path | None, config: RunConfig) -> Path:
     """The folder asked for, else the first free one of runs/NETWORK-DATA, -2, -3, ...; made if need be."""
     if out is not None:
         folder = Path(out)
-        if (folder / MODEL_FILE).exists() or (folder / CONFIG_FILE).exists():
+        if _has_run(folder):
             raise UsageError(
                 f"--out {out}", "there is a run in that folder already", "choose another, or delete it"
             )
@@ -254,6 +407,12 @@ def _run_folder(out: str | Path | None, config: RunConfig) -> Path:
             folder, f"the folder cannot be made ({error.strerror})", "choose another with --out"
         ) from None
     return folder
+
+
+def _has_run(folder: Path) -> bool:
+    from striate.training.checkpoints import CHECKPOINTS
+
+    return any((folder / name).exists() for name in (MODEL_FILE, CONFIG_FILE, CHECKPOINTS))
 
 
 def _active(settings: Settings) -> Iterator[tuple[str, object]]:

@@ -35,6 +35,7 @@ class TrainingView:
         self.best = 0.0
         self.scores: list[float] = []
         self.epochs = 0
+        self.epochs_before = 0  # done before this process
         self.patience: int | None = None
         self.started = self.last_line = time.monotonic()
         self.last_step: Any = None
@@ -58,6 +59,10 @@ class TrainingView:
         self.started = time.monotonic()
         self._stop_bar()
         self.epochs, self.patience = plan.config.training.epochs, plan.config.training.patience
+        checkpoint = plan.resumption and plan.resumption.checkpoint
+        if checkpoint:
+            progress = checkpoint.state.progress
+            self.epochs_before, self.best = progress.epoch, progress.best[0] if progress.best else 0.0
         self.console.print()
         for heading, lines in plan.describe():
             print_labelled(self.console, heading, lines)
@@ -80,6 +85,8 @@ class TrainingView:
             self._step(event)
         elif isinstance(event, api.EvalEvent):
             self._evaluated(event)
+        elif isinstance(event, api.NoteEvent):
+            print_labelled(self.console, "note", [event.text], "yellow")
         elif isinstance(event, api.StopEvent) and event.reason == "patience":
             self._line(f"stopped: no better epoch in the last {self.patience}")
 
@@ -98,15 +105,17 @@ class TrainingView:
         score = event.metrics["top1"]
         self.scores.append(score)
         self.best = max(self.best, score)
-        loss, self.losses = sum(self.losses) / len(self.losses), []
-        left = (self.epochs - event.epoch) * (time.monotonic() - self.started) / event.epoch
+        per_epoch = (time.monotonic() - self.started) / (event.epoch - self.epochs_before)
+        left = (self.epochs - event.epoch) * per_epoch
         row = Text.assemble(
             (f"  epoch {event.epoch:>3}/{self.epochs}   ", f"bold {ACCENT}"),
-            f"loss {loss:.3f}   ",
+            # A run may be resumed between the last step of an epoch and its evaluation.
+            f"loss {sum(self.losses) / len(self.losses):.3f}   " if self.losses else "",
             (f"val {percent(score):>7}   ", "bold green" if event.best else ""),
             f"best {percent(self.best):>7}   ",
-            (f"{self.last_step.images_per_second:>7,.0f} img/s   ", "dim"),
+            (f"{self.last_step.images_per_second:>7,.0f} img/s   " if self.last_step else "", "dim"),
         )
+        self.losses = []
         if left > 1:
             row.append(f"{duration(left)} left", style="dim")
         self.console.print(row)

@@ -5,7 +5,7 @@ numbers in training than in use. Measured on two cores, a slice per picture is 2
 one gather of the batch by index, and numpy needs no second pool of threads beside torch's.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -72,6 +72,7 @@ class Augmentation:
 
     config: AugmentConfig
     preprocess: Preprocess
+    _of_cut: Preprocess = field(init=False, repr=False)  # prepares a cut
 
     def __post_init__(self) -> None:
         config, spec = self.config, self.preprocess
@@ -84,6 +85,9 @@ class Augmentation:
         )
         coloured = not config.jitter or spec.color != "hsv"
         _require(coloured, "jitter", config.jitter, "it cannot work on hsv pictures: unset it")
+        object.__setattr__(
+            self, "_of_cut", replace(spec, fit="stretch", resize_to=None, max_size=None, pad_to=1)
+        )
 
     def cut(self, drawn: Draws, index: int, image: Image, geometry: Geometry) -> tuple[Image, Geometry]:
         """A random resized crop of `image` at the input's size, and where the decoded picture went.
@@ -95,8 +99,7 @@ class Augmentation:
         uniform = drawn.uniform(np.array([index], np.int64), "cut", 2 * _ATTEMPTS + 2)[0]
         height, width = image.shape[:2]
         top, bottom, left, right = _random_rectangle(height, width, self.config.scale, uniform)
-        stretch = replace(self.preprocess, fit="stretch", resize_to=None)
-        result, inside = apply(stretch, image[top:bottom, left:right])
+        result, inside = apply(self._of_cut, image[top:bottom, left:right])
         return result, Geometry(
             source=geometry.source,
             input=inside.input,
@@ -130,7 +133,10 @@ class Augmentation:
         result = np.empty(images.shape, np.uint8)
         for row, (mirror, top, left) in enumerate(zip(mirrored, tops, lefts, strict=True)):
             window = padded[row, top : top + height, left : left + width]
-            result[row] = window[:, ::-1] if mirror else window
+            if mirror:
+                _copy_mirrored(window, result[row])
+            else:
+                result[row] = window
         return result
 
     def _erased(self, uniform: NDArray[np.float64], images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -147,6 +153,12 @@ class Augmentation:
         for row in np.flatnonzero(uniform[:, 0] < self.config.erase):
             result[row, tops[row] : tops[row] + heights[row], lefts[row] : lefts[row] + widths[row]] = mean
         return result
+
+
+def _copy_mirrored(source: Image, target: Image) -> None:
+    # 224x224 RGB: 72 us; all channels in one assignment, 310 us, copy 3 bytes at a time.
+    for channel in range(source.shape[2]):
+        target[:, :, channel] = source[:, ::-1, channel]
 
 
 def _random_rectangle(

@@ -1,23 +1,27 @@
-"""Prepared pictures kept in memory, as many as fit, so that a file is decoded once and not every epoch."""
+"""Prepared pictures, kept in memory and on disk beyond it, so that no file is decoded every epoch."""
 
 import math
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.config import Settings
 from striate.data.dataset import Dataset
+from striate.data.disk_cache import DiskCache, folder_name
+from striate.data.disk_space import DiskSpace
+from striate.data.identity import identity_of
 from striate.data.preprocess import apply
-from striate.errors import DataError, StriateError
+from striate.errors import DataError, StriateError, UsageError
 from striate.structures import Geometry, Image, Preprocess
 
-__all__ = ["Budget", "Pictures", "available_memory"]
+__all__ = ["Budget", "CacheConfig", "Pictures", "available_memory"]
 
 _SHARE = 0.4  # of the available memory, where no budget is given
 _FALLBACK = 4 << 30  # bytes assumed available on a system that does not tell
@@ -25,6 +29,35 @@ _MARGIN = 1.14  # side kept for random cuts per side of the input: 256 for 224
 
 Prepare = Callable[[Image], tuple[Image, Geometry]]
 """What is kept of a decoded picture, and where its pixels went."""
+
+
+class CacheConfig(Settings, frozen=True):
+    """Where pictures are kept once they are decoded and shrunk."""
+
+    mode: Literal["auto", "memory", "disk", "off"] = "auto"  # auto: in memory, on disk what does not fit
+    gigabytes: float = 20.0  # 10**9 bytes of disk that all datasets' caches may take together
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gigabytes < math.inf:
+            raise UsageError("cache.gigabytes", f"{self.gigabytes!r} is no size", "give a number above 0")
+
+    def budget(self) -> "Budget":
+        """The memory that may be taken."""
+        return Budget(None if self.mode in ("auto", "memory") else 0)
+
+    def disk_space(self) -> DiskSpace | None:
+        """The disk that may be taken: in $STRIATE_CACHE, else ~/.cache/striate/pictures; None for none."""
+        if self.mode in ("memory", "off"):
+            return None
+        root = Path(os.environ.get("STRIATE_CACHE") or "~/.cache/striate/pictures")
+        try:
+            return DiskSpace(root.expanduser().absolute(), int(1e9 * self.gigabytes))
+        except RuntimeError:  # there is no home folder
+            if self.mode == "auto":
+                return None
+            raise UsageError(
+                "cache.mode", "'disk' needs a folder, and there is no home", "set STRIATE_CACHE to a folder"
+            ) from None
 
 
 def available_memory() -> int:
@@ -52,17 +85,24 @@ class Budget:
 class Pictures:
     """The pictures of a dataset as `prepare` gives them, by their index in it; kept while they fit.
 
-    What does not fit in `budget` is decoded again each time; the pixels are the same. With `shape`, which
-    every prepared picture must then have, they lie in one array (N, H, W, C), so that a batch is one
-    indexing. Filled as pictures are asked for, from any number of threads.
+    What does not fit in `budget` comes from `disk`, unless its file has changed since, and where that is
+    None or full it is decoded again each time; the pixels are the same. With `shape`, which every prepared
+    picture must then have, they lie in one array (N, H, W, C), so that a batch is one indexing. Filled as
+    pictures are asked for, from any number of threads.
     """
 
     def __init__(
-        self, dataset: Dataset, prepare: Prepare, budget: Budget, shape: tuple[int, int, int] | None = None
+        self,
+        dataset: Dataset,
+        prepare: Prepare,
+        budget: Budget,
+        shape: tuple[int, int, int] | None = None,
+        disk: DiskCache | None = None,
     ) -> None:
         self.dataset = dataset
         self._prepare = prepare
         self.budget = budget
+        self.disk = disk
         self._geometry: dict[int, Geometry] = {}  # of the kept pictures; written last, so readers look here
         self._known: dict[Geometry, Geometry] = {}  # a thousand equal pictures share one
         self._single: dict[int, Image] = {}
@@ -72,13 +112,17 @@ class Pictures:
         self._array = np.empty((len(dataset), *shape), np.uint8) if shape is not None and fits else None
 
     @classmethod
-    def for_input(cls, dataset: Dataset, spec: Preprocess, budget: Budget) -> "Pictures":
+    def for_input(
+        cls, dataset: Dataset, spec: Preprocess, budget: Budget, space: DiskSpace | None = None
+    ) -> "Pictures":
         """Pictures exactly as `predict` prepares them, bit by bit: `preprocess.apply`."""
         shape = (*spec.size, spec.channels) if spec.is_fixed else None
-        return cls(dataset, partial(apply, spec), budget, shape)
+        return cls(dataset, partial(apply, spec), budget, shape, _disk(space, spec))
 
     @classmethod
-    def for_cutting(cls, dataset: Dataset, spec: Preprocess, budget: Budget) -> "Pictures":
+    def for_cutting(
+        cls, dataset: Dataset, spec: Preprocess, budget: Budget, space: DiskSpace | None = None
+    ) -> "Pictures":
         """Pictures for random resized crops: the shorter side at most 1.14 times the input's, never enlarged.
 
         So a cut of 1/1.14 of the side, 77 % of a square picture's area, is still no enlargement: 256 pixels
@@ -89,10 +133,10 @@ class Pictures:
         color = "rgb" if spec.color == "hsv" else spec.color
         whole = replace(spec, fit="none", color=color, border=0, resize_to=None, max_size=None)
         shrunk = replace(whole, fit="shorter", size=(shorter, shorter))
-        return cls(dataset, partial(_shrink, shrunk, whole), budget)
+        return cls(dataset, partial(_shrink, shrunk, whole), budget, disk=_disk(space, shrunk, whole))
 
     def __len__(self) -> int:
-        """How many pictures are kept so far."""
+        """How many pictures are kept in memory so far."""
         return len(self._geometry)
 
     def one(self, index: int) -> tuple[Image, Geometry]:
@@ -116,9 +160,28 @@ class Pictures:
         return np.stack(images), geometry
 
     def _load(self, index: int) -> tuple[Image, Geometry]:
+        identity = self._identity(index)
+        if self.disk is None or identity is None:
+            image, geometry = self._decoded(index)
+            self._store(index, image, geometry)
+            return image, geometry
+        found = self.disk.get(identity)
+        image, geometry = found or self._decoded(index)
+        is_stored = self._store(index, image, geometry)
+        # A file that changes while it is read may have given the old pixels or the new.
+        if not is_stored and not found and identity == self._identity(index):
+            self.disk.put(identity, image, geometry)
+        return image, geometry
+
+    def _identity(self, index: int) -> bytes | None:
+        if self.disk is None:
+            return None
+        return identity_of(self.dataset.storage, self.dataset.items[index].key)
+
+    def _decoded(self, index: int) -> tuple[Image, Geometry]:
         key = self.dataset.items[index].key
         try:
-            image, geometry = self._prepared(key, self.dataset.sample(index).image)
+            return self._prepared(key, self.dataset.sample(index).image)
         except StriateError:
             raise
         except OSError as error:
@@ -126,8 +189,6 @@ class Pictures:
         except Exception as error:
             error.add_note(f"while preparing {key}")
             raise
-        self._store(index, image, geometry)
-        return image, geometry
 
     def _prepared(self, key: str, image: Image) -> tuple[Image, Geometry]:
         try:
@@ -136,15 +197,19 @@ class Pictures:
             # It was given pixels alone, so it cannot say whose they are.
             raise DataError(key, error.what, error.fix) from error
 
-    def _store(self, index: int, image: Image, geometry: Geometry) -> None:
+    def _store(self, index: int, image: Image, geometry: Geometry) -> bool:
+        """Whether the picture is in memory now."""
         with self._lock:
-            if index in self._geometry or not self.budget.take(image.nbytes):
-                return
+            if index in self._geometry:
+                return True
+            if not self.budget.take(image.nbytes):
+                return False
             if self._array is None:
                 self._single[index] = image
             else:
                 self._array[index] = image
             self._geometry[index] = self._known.setdefault(geometry, geometry)
+            return True
 
     def _refuse_mixed(self, indices: list[int], shapes: list[tuple[int, ...]]) -> None:
         for index, shape in zip(indices, shapes, strict=True):
@@ -155,6 +220,18 @@ class Pictures:
                     f"{shapes[0][1]}x{shapes[0][0]}, and one batch needs one size",
                     "use a preprocess.fit of crop, stretch or letterbox",
                 )
+
+
+_NOT_IN_PIXELS = ("scale", "mean", "std", "channel_order")  # what the network's first layer does
+
+
+def _disk(space: DiskSpace | None, *specs: Preprocess) -> DiskCache | None:
+    if space is None:
+        return None
+    read = [
+        {name: value for name, value in asdict(spec).items() if name not in _NOT_IN_PIXELS} for spec in specs
+    ]
+    return DiskCache(space, folder_name(read))
 
 
 def _shrink(shrunk: Preprocess, whole: Preprocess, image: Image) -> tuple[Image, Geometry]:

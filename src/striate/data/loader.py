@@ -60,15 +60,16 @@ class TrainLoader:
         """Batches in an epoch."""
         return len(self._parts(self.indices))
 
-    def epoch(self, epoch: int) -> Generator[Batch[Tensor], None, None]:
+    def epoch(self, epoch: int, skip: int = 0) -> Generator[Batch[Tensor], None, None]:
         """The batches of epoch `epoch`, counted from 0: images (B, C, H, W) uint8, channels last.
 
-        Raises DataError naming the file that cannot be decoded. Closing it early ends its threads.
+        The first `skip` are left out, and none of their pictures is decoded for them; the others are what
+        they would have been. Raises DataError naming the file that cannot be decoded. Closing it early
+        ends its threads.
         """
         drawn = Draws(self.seed, epoch)
-        return _in_order(
-            lambda part: self._batch(drawn, part), self._parts(drawn.order(self.indices)), self.workers
-        )
+        parts = self._parts(drawn.order(self.indices))[skip:]
+        return _in_order(lambda part: self._batch(drawn, part), parts, self.workers)
 
     def _parts(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         starts = range(0, len(order), self.batch_size)

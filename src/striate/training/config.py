@@ -18,6 +18,7 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
     (("workers", "seed"), lambda n: n >= 0, "0 or more"),
     (("learning_rate", "clip_norm"), lambda x: 0 < x < math.inf, "a number above 0"),
     (("weight_decay", "warmup_epochs"), lambda x: 0 <= x < math.inf, "a number of at least 0"),
+    (("checkpoint_minutes",), lambda x: 0 <= x < math.inf, "a number of at least 0"),
     (("momentum", "ema", "label_smoothing"), lambda x: 0 <= x < 1, "a number of at least 0, below 1"),
     (("step_factor",), lambda x: 0 < x < 1, "a number above 0, below 1"),
 )
@@ -48,7 +49,9 @@ class TrainingConfig(Settings, frozen=True):
     seed: int = 0  # of weights, order, augmentation and dropout
     threads: int | None = None  # of torch on the CPU; None: one a core, for tiny steps one
     workers: int | None = None  # threads that prepare pictures; None: one a core, up to 8
+    keep_memory: bool = True  # on the CPU: what a step frees stays for the next; needs glibc
     deterministic: bool = False  # refuse operations whose result differs from run to run
+    checkpoint_minutes: float = 10.0  # between checkpoints within an epoch; 0: only after each epoch
     eval_every: int = 1  # epochs between evaluations; the last one always has one
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from striate.data.loader import TrainLoader
 from striate.models.network import Network
 from striate.ops.device import choose_device
 from striate.training.config import TrainingConfig
-from striate.training.device import autocast, choose_precision, choose_threads, threads
+from striate.training.device import autocast, choose_memory, choose_precision, choose_threads, threads
 from striate.training.fit import Step
 
 __all__ = ["seconds_per_step"]
@@ -25,6 +25,7 @@ def seconds_per_step(network: Network, loader: TrainLoader, config: TrainingConf
     Works on a copy: `network`, its gradients and torch's random state stay as they are.
     """
     device = choose_device(config.device)
+    choose_memory(config.keep_memory, device)
     step = Step(copy.deepcopy(network).to(device, memory_format=torch.channels_last).train())  # type: ignore[call-overload]
     precision, seconds = choose_precision(config.precision, device), []
     count = choose_threads(config.threads, network, config.batch_size)

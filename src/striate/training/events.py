@@ -4,7 +4,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["CheckpointEvent", "EvalEvent", "Event", "StepEvent", "StopEvent"]
+__all__ = ["EVENTS_FILE", "CheckpointEvent", "EvalEvent", "Event", "NoteEvent", "StepEvent", "StopEvent"]
+
+EVENTS_FILE = "events.jsonl"
+"""Log of a run folder: what happened, one typed event a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +71,15 @@ class StopEvent:
         return {"type": "stop", **asdict(self)}
 
 
-Event = StepEvent | EvalEvent | CheckpointEvent | StopEvent
+@dataclass(frozen=True, slots=True)
+class NoteEvent:
+    """Something that whoever reads the run's results should know."""
+
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for a line of the log."""
+        return {"type": "note", **asdict(self)}
+
+
+Event = StepEvent | EvalEvent | CheckpointEvent | StopEvent | NoteEvent

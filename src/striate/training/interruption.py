@@ -6,7 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Stop", "catch_signals"]
+__all__ = ["Stop", "Terminated", "catch_signals", "raise_on_sigterm"]
+
+
+class Terminated(BaseException):
+    """SIGTERM's KeyboardInterrupt."""
 
 
 class Stop:
@@ -53,3 +57,24 @@ def catch_signals() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def raise_on_sigterm() -> Iterator[None]:
+    """Within it SIGTERM raises Terminated, so that what is to be cleaned up is, as after a Ctrl-C.
+
+    Where somebody handles the signal already, or this is not the main thread, nothing changes.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

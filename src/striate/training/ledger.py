@@ -39,6 +39,10 @@ class Ledger:
         # When, and the pictures since the entry before; the start of the epoch has none.
         self._times = deque([(time.perf_counter(), 0)], maxlen=_RATE_WINDOW)
 
+    def __len__(self) -> int:
+        """How many steps no event told of."""
+        return len(self._records)
+
     def add(self, record: StepRecord) -> None:
         """Note a step; nothing is waited for."""
         self._records.append(record)

@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 
 from striate.data.augment import Augmentation, AugmentConfig
-from striate.data.cache import Budget, Pictures
+from striate.data.cache import CacheConfig, Pictures
 from striate.data.dataset import Dataset
 from striate.data.loader import EvalLoader, TrainLoader
 from striate.structures import Preprocess
@@ -26,6 +26,16 @@ class Loaders:
     train: TrainLoader
     val: EvalLoader
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the cache on disk, so far."""
+        disks = dict.fromkeys((self.train.pictures.disk, self.val.pictures.disk))
+        # Two caches on one disk have the same to say when it is full.
+        return tuple(dict.fromkeys(note for disk in disks if disk is not None for note in disk.notes))
+
+
+_CACHE = CacheConfig()
+
 
 def make_loaders(
     dataset: Dataset,
@@ -33,15 +43,17 @@ def make_loaders(
     task: ModuleType,
     config: TrainingConfig,
     augment: AugmentConfig,
+    cache: CacheConfig = _CACHE,
 ) -> Loaders:
     """Loaders of the train and the val part of `dataset`.
 
     Raises UsageError where `augment` does not fit `preprocess`, DataError without a picture to train on or
     with one that has no label.
     """
-    pictures = Pictures.for_input(dataset, preprocess, Budget())
+    budget, space = cache.budget(), cache.disk_space()
+    pictures = Pictures.for_input(dataset, preprocess, budget, space)
     cut = augment.scale is not None
-    source = Pictures.for_cutting(dataset, preprocess, pictures.budget) if cut else pictures
+    source = Pictures.for_cutting(dataset, preprocess, budget, space) if cut else pictures
     workers, classes = worker_count(config), len(dataset.classes)
     train, val = dataset.indices("train"), dataset.indices("val")
     labels = dataset.labels()[train]

@@ -1,16 +1,17 @@
 """Weights to a model file, whole and finite or not at all."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from striate.errors import NotFiniteError
 from striate.modelfile import ModelCard, write_model
 
-__all__ = ["save", "tensors_of"]
+__all__ = ["finite_arrays", "save", "tensors_of"]
 
 
 def save(path: Path, network: nn.Module, card: ModelCard) -> None:
@@ -23,8 +24,12 @@ def save(path: Path, network: nn.Module, card: ModelCard) -> None:
 
 def tensors_of(network: nn.Module, where: object) -> dict[str, NDArray[Any]]:
     """The state of `network` by name, in the layout and on the device that files have."""
-    state = network.state_dict()
-    broken = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
+    return finite_arrays(network.state_dict(), where)
+
+
+def finite_arrays(tensors: Mapping[str, Tensor], where: object) -> dict[str, NDArray[Any]]:
+    """`tensors` as arrays. Raises NotFiniteError, naming `where` and the tensor that is not finite."""
+    broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
         more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
         raise NotFiniteError(
@@ -32,4 +37,4 @@ def tensors_of(network: nn.Module, where: object) -> dict[str, NDArray[Any]]:
             f"{broken[0]}{more} holds NaN or infinity, so nothing was written",
             "train with a lower learning_rate, or with clip_norm = 1",
         )
-    return {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
+    return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}

@@ -6,35 +6,40 @@ import click
 
 from striate.cli.group import Verb
 from striate.cli.options import layers_of, run_options
+from striate.errors import UsageError
 
 
 @click.command(cls=Verb, short_help="Train a network on a folder of pictures.")
-@click.argument("data")
+@click.argument("data", required=False)
 @run_options
 @click.option("--out", type=click.Path(), help="Folder of the run. [runs/NETWORK-DATA]")
+@click.option("--resume", metavar="RUN", help="Go on with the stopped run in this folder; no DATA then.")
+@click.option(
+    "--inexact", is_flag=True, help="With --resume: go on even if data, versions or device are others."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
-def command(
-    data: str,
-    model: str | None,
-    config: str | None,
-    assignments: Any,
-    out: str | None,
-    as_json: bool,
-    **flags: Any,
-) -> None:
+def command(data: str | None, resume: str | None, inexact: bool, as_json: bool, **choices: Any) -> None:
     """Train on DATA: a folder, a zip, a CSV of labels, or a name such as `digits`.
 
     \b
     striate train digits
     striate train photos/ --model resnet18 --epochs 20
+    striate train --resume runs/resnet18-photos
     """
     from striate import api
+    from striate.api.resumption import refuse_beside
     from striate.cli.terminal import emit_json
     from striate.cli.training_view import TrainingView
 
-    layers = layers_of(config, assignments, flags)
+    if resume is not None:
+        refuse_beside(f"--resume {resume}", _given({"DATA": data, **choices}))
+    elif data is None or inexact:
+        raise _incomplete(data)
     with TrainingView() as view:
-        plan = api.prepare(data, model, out=out, layers=layers, progress=view.checking)
+        if resume is not None:
+            plan = api.prepare_resumption(resume, inexact=inexact, progress=view.checking)
+        else:
+            plan = _new_plan(str(data), view.checking, **choices)
         view.plan(plan)
         for event in plan.events():
             view.event(event)
@@ -43,3 +48,34 @@ def command(
         emit_json(run.to_dict())
     else:
         view.outcome(run)
+
+
+def _new_plan(
+    data: str,
+    progress: Any,
+    *,
+    model: str | None,
+    config: str | None,
+    assignments: Any,
+    out: str | None,
+    **flags: Any,
+) -> Any:
+    from striate import api
+
+    layers = layers_of(config, assignments, flags)
+    return api.prepare(data, model, out=out, layers=layers, progress=progress)
+
+
+def _given(choices: dict[str, Any]) -> list[str]:
+    """What was typed, as it was typed."""
+    names = {"assignments": "--set", "DATA": "DATA"}
+    typed = [name for name, value in choices.items() if value is not None and value != ()]
+    return [names.get(name, f"--{name.replace('_', '-')}") for name in typed]
+
+
+def _incomplete(data: str | None) -> UsageError:
+    if data is None:
+        return UsageError(
+            "striate train", "missing argument 'DATA'", "striate train DATA, or striate train --resume RUN"
+        )
+    return UsageError("--inexact", "it has a meaning for a resumed run only", "give it with --resume RUN")
