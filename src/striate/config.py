@@ -25,6 +25,7 @@ __all__ = [
     "Settings",
     "assignment",
     "leaves",
+    "nested",
     "read_toml",
     "resolve",
     "to_toml",
@@ -96,7 +97,12 @@ def assignment(text: str) -> dict[str, Any]:
         value: Any = tomllib.loads(f"value = {literal}")["value"]
     except tomllib.TOMLDecodeError:
         value = None if literal.strip() == "none" else literal.strip()
-    for name in reversed(path.strip().split(".")):
+    return nested(path.strip(), value)
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """`value` under the dotted `path`, as nested tables: "a.b", 1 is {"a": {"b": 1}}."""
+    for name in reversed(path.split(".")):
         value = {name: value}
     return typing.cast("dict[str, Any]", value)
 

@@ -9,7 +9,7 @@ from striate.errors import UnknownName
 if TYPE_CHECKING:
     from striate.config import Layer
 
-__all__ = ["SHORTHANDS", "Shorthand", "nested", "shorthand_layers"]
+__all__ = ["SHORTHANDS", "Shorthand", "shorthand_layers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def shorthand_layers(values: Mapping[str, Any], verb: str = "") -> "list[Layer]"
 
     Raises UnknownName, with the nearest, for a name that is no shorthand.
     """
-    from striate.config import Layer  # msgspec is slow to import, and --help needs none of it
+    from striate.config import Layer, nested  # msgspec is slow to import, and --help needs none of it
 
     known = {shorthand.name: shorthand for shorthand in SHORTHANDS}
     layers = []
@@ -68,10 +68,3 @@ def shorthand_layers(values: Mapping[str, Any], verb: str = "") -> "list[Layer]"
             origin = f"{verb}({name}=)" if verb else f"--{name.replace('_', '-')}"
             layers.append(Layer(origin, nested(known[name].path, value)))
     return layers
-
-
-def nested(path: str, value: Any) -> dict[str, Any]:
-    """`value` under the dotted `path`, as nested tables: "a.b", 1 is {"a": {"b": 1}}."""
-    for name in reversed(path.split(".")):
-        value = {name: value}
-    return dict(value)
