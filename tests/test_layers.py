@@ -30,10 +30,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data.loader": {"data", "ops", "tasks"},
     "metrics": {"metrics"},
     "tasks": {"tasks", "metrics", "data.preprocess"},
-    "training": {"training", "models", "tasks", "data", "metrics", "ops"},
+    "training": {"training", "models", "layers", "tasks", "data", "metrics", "ops"},
     "runtime": {"runtime", "tasks", "data.preprocess", "data.decode"},
     "runtime.pytorch": {"runtime", "models", "layers", "ops"},
-    "api": {"api", "ops", "layers", "models", "data", "metrics", "tasks", "training", "runtime"},
+    "explain": {"explain", "models", "tasks", "ops", "layers"},
+    "api": {"api", "explain", "ops", "layers", "models", "data", "metrics", "tasks", "training", "runtime"},
     "__init__": {"api"},
     "cli": {"cli", "api"},
     "__main__": {"cli"},
@@ -44,7 +45,8 @@ TORCH_FREE = (
     "data.dataset", "data.decode", "data.preprocess", "data.tree", "data.formats", "data.check", "data.split",
     "data.storage", "data.builtin", "data.facts", "data.findings", "data.similarity", "data.zips",
     "data.unlisted", "data.cache", "data.disk_cache", "data.disk_space", "data.identity", "data.draws",
-    "data.augment", "data.mixing", "runtime.__init__", "runtime.predictor",
+    "data.augment", "data.mixing", "data.tars", "data.manifest", "data.pack", "runtime.__init__",
+    "runtime.predictor",
 )  # fmt: skip
 
 
@@ -107,6 +109,7 @@ def test_imports_keep_the_layer_table(module: str, path: Path) -> None:
         ("models.classification.resnet", "from striate.data.check import check"),
         ("metrics.accuracy", "def f():\n    from striate.tasks import classification"),
         ("training.fit", "import striate.api"),
+        ("explain.trace", "from striate.training.fit import fit"),
         ("cli.train", "from striate.training.fit import fit"),
         ("errors", "from striate.structures import Preprocess"),
         ("data.augment", "from striate.tasks import classification"),

@@ -22,12 +22,14 @@ class Normalize(nn.Module):
 
     def __init__(self, preprocess: Preprocess) -> None:
         super().__init__()
-        mean = torch.tensor(preprocess.mean, dtype=torch.float64)
-        std = torch.tensor(preprocess.std, dtype=torch.float64)
+        # In Python's numbers: on the meta device even this division of tensors would import the compiler.
+        factor = [preprocess.scale / std for std in preprocess.std]
+        shift = [-mean / std for mean, std in zip(preprocess.mean, preprocess.std, strict=True)]
         self.swap_channels = preprocess.channel_order == "bgr"
         self.channels = preprocess.channels
-        self.register_buffer("factor", (preprocess.scale / std).float().view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("shift", (-mean / std).float().view(1, -1, 1, 1), persistent=False)
+        for name, values in (("factor", factor), ("shift", shift)):
+            constants = torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
+            self.register_buffer(name, constants, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         if images.ndim != 4 or images.shape[1] != self.channels:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from striate.errors import UsageError
 
-__all__ = ["OutputSize", "output_size"]
+__all__ = ["OutputSize", "input_sizes", "output_size", "transposed_size"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,39 @@ def output_size(
         )
     unused = max(0, room - (output - 1) * stride)
     return OutputSize(kind, size, kernel, stride, padding, dilation, ceil, reach, output, unused)
+
+
+def input_sizes(output: int, kernel: int, *, stride: int = 1, padding: int = 0, dilation: int = 1) -> range:
+    """The input sizes along one axis that give `output` positions: the inverse of `output_size`.
+
+    There are `stride` of them, fewer where the padding alone would do. Raises UsageError where no input
+    gives so few positions.
+    """
+    _check("conv", max(output, 1), kernel, stride, padding, dilation, ceil=False)
+    smallest = (output - 1) * stride + dilation * (kernel - 1) + 1 - 2 * padding
+    found = range(max(1, smallest), smallest + stride)
+    if output < 1 or not found:
+        raise UsageError(
+            "calc conv",
+            f"no input gives {output} positions with kernel {kernel}, padding {padding}, stride {stride}",
+            "use a larger output or less padding",
+        )
+    return found
+
+
+def transposed_size(
+    size: int, kernel: int, *, stride: int = 1, padding: int = 0, output_padding: int = 0, dilation: int = 1
+) -> int:
+    """The output size along one axis of a transposed convolution, as torch's ConvTranspose2d.
+
+    Of the `stride` inputs that the convolution takes to `size`, the smallest; `output_padding` chooses
+    among them. Raises UsageError where nothing is left of the output.
+    """
+    _check("conv", size, kernel, stride, padding, dilation, ceil=False)
+    output = (size - 1) * stride + dilation * (kernel - 1) + 1 - 2 * padding + output_padding
+    if output < 1:
+        raise UsageError("calc conv", f"padding {padding} leaves nothing of the output", "use less padding")
+    return output
 
 
 def _check(kind: str, size: int, kernel: int, stride: int, padding: int, dilation: int, ceil: bool) -> None:

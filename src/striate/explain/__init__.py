@@ -1,0 +1,1 @@
+"""Reads a network and never trains it: shapes, costs and receptive fields, with the sums behind them."""
