@@ -4,7 +4,7 @@ import torchvision
 from torch import Tensor
 
 from striate import models
-from striate.errors import ModelError, UnknownName
+from striate.errors import ModelError, UnknownName, UsageError
 from striate.models.convert import convert, convert_state_dict, sources
 
 
@@ -141,3 +141,79 @@ def test_an_empty_state_dict_is_refused() -> None:
 def test_what_is_no_state_dict_is_refused() -> None:
     with pytest.raises(ModelError, match="this is list"):
         convert([torch.zeros(1)], "mlp")  # type: ignore[arg-type]
+
+
+def nameless(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors in the same order, under names that tell nothing."""
+    return {f"t{number}": tensor for number, tensor in enumerate(state_dict.values())}
+
+
+def test_in_order_every_tensor_takes_its_place() -> None:
+    expected = weights("resnet20_cifar")
+    conversion = convert(nameless(expected), "resnet20_cifar", match="order")
+    assert_same(conversion.state_dict, expected)
+    assert conversion.report.source == "order"
+    assert conversion.report.renamed[0] == ("t0", "conv1.weight")
+    assert convert_state_dict(nameless(expected), "resnet20_cifar", match="order").keys() == expected.keys()
+
+
+def test_in_order_the_classes_are_read_off_the_last_layer() -> None:
+    assert convert(nameless(weights("mlp", classes=7)), "mlp", match="order").classes == 7
+
+
+def test_in_order_the_first_tensor_of_another_shape_is_named_with_its_place() -> None:
+    state_dict = weights("mlp")
+    state_dict["layers.2.weight"] = torch.zeros(9, 9)
+    with pytest.raises(ModelError, match=r"tensor 3, t2, is \(9, 9\); layers\.2\.weight of mlp is"):
+        convert(nameless(state_dict), "mlp", match="order")
+
+
+def test_in_order_tensors_that_would_fit_elsewhere_are_refused() -> None:
+    state_dict = weights("mlp")
+    swapped = dict(reversed(state_dict.items()))
+    with pytest.raises(ModelError, match="tensor 1"):
+        convert(swapped, "mlp", match="order")
+
+
+def test_in_order_a_tensor_too_many_is_named() -> None:
+    with pytest.raises(ModelError, match="mlp ends after 8 tensors; they go on with aux"):
+        convert({**weights("mlp"), "aux": torch.zeros(1)}, "mlp", match="order")
+
+
+def test_in_order_an_early_end_names_what_would_come_next() -> None:
+    state_dict = dict(list(weights("mlp").items())[:4])
+    with pytest.raises(ModelError, match=r"end after 4 tensors; mlp goes on with layers\.4\.weight"):
+        convert(state_dict, "mlp", match="order")
+
+
+def test_in_order_only_the_last_layer_may_be_absent_and_starts_at_zero() -> None:
+    expected = weights("mlp", classes=3)
+    conversion = convert(dict(list(expected.items())[:6]), "mlp", classes=3, match="order")
+    assert conversion.report.untrained == ("layers.6.weight", "layers.6.bias")
+    assert conversion.report.fits
+    assert not conversion.state_dict["layers.6.weight"].any()
+    assert conversion.state_dict["layers.6.weight"].shape == (3, 100)
+    assert torch.equal(conversion.state_dict["layers.4.weight"], expected["layers.4.weight"])
+
+
+def test_in_order_another_number_of_classes_is_said_with_both_shapes() -> None:
+    with pytest.raises(ModelError, match=r"tensor 7, .*\(7, 100\); layers\.6\.weight of mlp is \(4, 100\)"):
+        convert(weights("mlp", classes=7), "mlp", classes=4, match="order")
+
+
+def test_in_order_absent_counters_start_at_zero_and_are_reported() -> None:
+    expected = weights("simple_cnn")
+    without = {name: tensor for name, tensor in expected.items() if "num_batches" not in name}
+    conversion = convert(nameless(without), "simple_cnn", match="order")
+    assert len(conversion.report.filled) == 5
+    assert_same(conversion.state_dict, expected)
+
+
+def test_in_order_a_source_of_names_is_refused() -> None:
+    with pytest.raises(UsageError, match="reads no names"):
+        convert(weights("mlp"), "mlp", source="striate", match="order")
+
+
+def test_an_unknown_way_to_match_offers_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="did you mean order"):
+        convert(weights("mlp"), "mlp", match="orders")  # type: ignore[arg-type]

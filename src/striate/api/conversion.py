@@ -3,13 +3,16 @@
 import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from striate.errors import EnvironmentProblem, ModelError, UsageError
 from striate.files import sha256_of
 from striate.modelfile import MODEL_FILE
 
-__all__ = ["ConversionReport", "convert_file"]
+__all__ = ["ConversionReport", "ConversionRequest", "convert_file"]
+
+_NAMED = 3  # networks that are named where none fits
+_NEAR = 0.5  # share of the tensors that must fit for a network to be named
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,43 +20,103 @@ class ConversionReport:
     """What became of each tensor of a file."""
 
     path: str  # of the model file
-    source: str  # whose names they had
+    model: str  # the network
+    recognised: bool  # the network was not named but told by the shapes of the tensors
+    source: str  # whose names they had; "order": they were matched by their order
     matched: int
     names: dict[str, str]  # of the tensors: there -> here
     filled: tuple[str, ...]  # counters that old files lack, started at 0
+    untrained: tuple[str, ...]  # the last layer where the file ends before it, started at 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for `convert --json`."""
         return asdict(self)
 
 
-def convert_file(
-    file: Path, model: str, out: Path, source: str | None, classes: tuple[str, ...] | None
-) -> ConversionReport:
-    """Write the weights in `file` to `out`/model.safetensors as the network `model`.
+@dataclass(frozen=True, slots=True)
+class ConversionRequest:
+    """What is asked of `convert_file` besides where to read and write."""
 
-    Raises ModelError where the file is no state dict or a tensor does not fit, UsageError where `out`
-    holds a model already.
+    model: str | None = None  # the network; None: told by the shapes of the tensors
+    source: str | None = None  # whose names the tensors have; None: all are tried
+    classes: tuple[str, ...] | None = None  # their names; None: numbers, as many as the last layer has
+    match: Literal["name", "order"] = "name"  # what tells which tensor goes where
+
+
+def convert_file(file: Path, out: Path, request: ConversionRequest) -> ConversionReport:
+    """Write the weights in `file` to `out`/model.safetensors.
+
+    Raises ModelError where the file is no state dict, is of no one network here, or a tensor does not fit;
+    UsageError where `out` holds a model already.
     """
     from striate import models
     from striate.models.convert import convert
     from striate.training.saving import save
 
-    models.family_of(model)  # a misspelt name is said before the file is read
+    if request.model is not None:
+        models.family_of(request.model)  # a misspelt name is said before the file is read
     if (out / MODEL_FILE).exists():
         raise UsageError(
             f"--out {out}", "there is a model in that folder already", "choose another, or delete it"
         )
-    conversion = convert(_state_dict(file), model, source, None if classes is None else len(classes))
+    weights, classes = _state_dict(file), request.classes
+    model = request.model or _recognised(file, weights)
+    count = None if classes is None else len(classes)
+    conversion = convert(weights, model, request.source, count, match=request.match)
     report = conversion.report
     if not report.fits:
-        raise ModelError(file, f"these weights are not those of {model}: {report.summary}", "check --model")
+        raise _unfit(file, model, report.summary, fits_in_order=_fits_in_order(weights, model, count))
     network = models.create(model, classes or conversion.classes)
     network.load_state_dict(conversion.state_dict)
     origin = {"converted_from": file.name, "sha256": sha256_of(file), "names": report.source}
     save(out / MODEL_FILE, network, models.card_of(network, data=origin))
     return ConversionReport(
-        str(out / MODEL_FILE), report.source, len(report.matched), dict(report.renamed), report.filled
+        path=str(out / MODEL_FILE),
+        model=model,
+        recognised=request.model is None,
+        source=report.source,
+        matched=len(report.matched),
+        names=dict(report.renamed),
+        filled=report.filled,
+        untrained=report.untrained,
+    )
+
+
+def _unfit(file: Path, model: str, problem: str, fits_in_order: bool) -> ModelError:
+    what = f"these weights are not those of {model}: {problem}"
+    if fits_in_order:
+        return ModelError(file, what, f"in order they fit: --model {model} --match order")
+    return ModelError(file, what, "check --model")
+
+
+def _fits_in_order(weights: Any, model: str, classes: int | None) -> bool:
+    from striate.models.convert import convert
+
+    try:
+        convert(weights, model, classes=classes, match="order")
+    except ModelError:
+        return False
+    return True
+
+
+def _recognised(file: Path, weights: Any) -> str:
+    """The only network here that tensors of these shapes can be of. Raises ModelError naming the nearest."""
+    from striate.models.convert import tensors_of
+    from striate.models.recognise import candidates
+
+    found = candidates(tensors_of(weights, file))
+    exact = [candidate.model for candidate in found if candidate.exact]
+    if len(exact) == 1:
+        return exact[0]
+    if exact:
+        raise ModelError(
+            file, f"its tensors have the shapes of {' and of '.join(exact)}", f"say which: --model {exact[0]}"
+        )
+    near = [f"{c.model} ({c.share:.0%} of the tensors)" for c in found[:_NAMED] if c.share >= _NEAR]
+    raise ModelError(
+        file,
+        "its tensors have the shapes of no network here" + (f"; nearest: {', '.join(near)}" if near else ""),
+        "name the network that they were made for with --model",
     )
 
 

@@ -5,7 +5,6 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from striate import models
 from striate.errors import UsageError
@@ -46,89 +45,169 @@ MULTIPLY_ADDS = {
 }
 
 
-def parameters(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 def on_meta(name: str, **config: object) -> nn.Module:
     with torch.device("meta"):
         return models.create(name, **config)
 
 
 def test_every_variant_has_its_counts_here() -> None:
-    assert set(PARAMETERS) == set(MULTIPLY_ADDS) == set(resnet.VARIANTS)
+    plain = {name for name in resnet.VARIANTS if name.startswith("plain")}  # they are in test_plain.py
+    assert set(PARAMETERS) == set(MULTIPLY_ADDS) == set(resnet.VARIANTS) - plain
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_parameters_are_the_published_ones(name: str) -> None:
-    assert parameters(on_meta(name)) == PARAMETERS[name]
-
-
-@pytest.mark.parametrize("name", MULTIPLY_ADDS)
-def test_multiply_adds_are_the_published_ones(name: str) -> None:
-    network = on_meta(name).eval()
-    images = torch.zeros(1, 3, *network.preprocess.size, device="meta")
-    with FlopCounterMode(display=False) as counter:
-        network(images)
-    assert round(counter.get_total_flops() / 2e6) == MULTIPLY_ADDS[name]
+def test_counts_are_the_published_ones(name: str, counts: Callable[..., tuple[int, int]]) -> None:
+    parameters, multiply_adds = counts(name)
+    assert (parameters, round(multiply_adds / 1e6)) == (PARAMETERS[name], MULTIPLY_ADDS[name])
 
 
 @pytest.mark.parametrize(("name", "expected"), [("resnet20_cifar", 272_474), ("resnet56_cifar", 855_770)])
-def test_option_b_adds_the_shortcuts_convolutions(name: str, expected: int) -> None:
-    assert parameters(on_meta(name, shortcut="B")) == expected
+def test_option_b_adds_the_shortcuts_convolutions(
+    name: str, expected: int, counts: Callable[..., tuple[int, int]]
+) -> None:
+    assert counts(name, shortcut="B")[0] == expected
 
 
-def randomised(network: nn.Module) -> nn.Module:
-    """`network` with running statistics and scales away from their starting values."""
-    generator = torch.Generator().manual_seed(1)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.0, generator=generator)
-            nn.init.normal_(module.bias, 0.0, 0.1, generator=generator)
-            nn.init.normal_(module.running_mean, 0.0, 0.1, generator=generator)
-            nn.init.uniform_(module.running_var, 0.5, 1.5, generator=generator)
-    return network
+def test_resnet18_on_small_pictures_has_the_known_counts(counts: Callable[..., tuple[int, int]]) -> None:
+    small = {"size": [32, 32], "fit": "stretch", "resize_to": None}
+    parameters, multiply_adds = counts("resnet18", stem="cifar", classes=10, preprocess=small)
+    assert (parameters, round(multiply_adds / 1e6, 1)) == (11_173_962, 555.4)
 
 
-@pytest.fixture(scope="module", params=["resnet18", "resnet50"])
-def pair(request: pytest.FixtureRequest) -> tuple[resnet.ResNet, nn.Module]:
-    """One of our networks and torchvision's with the same weights."""
-    torch.manual_seed(0)
-    theirs = randomised(getattr(torchvision.models, request.param)(weights=None, num_classes=10))
-    ours = models.create(request.param, classes=10)
-    ours.load_state_dict(resnet.from_torchvision(theirs.state_dict()), strict=True)
+Pair = tuple[resnet.ResNet, nn.Module]
+
+
+def twins(name: str, dilated_stages: int, randomised: Callable[[nn.Module], nn.Module]) -> Pair:
+    """Ours and torchvision's with the same weights, the last stages dilated instead of strided."""
+    dilate = [dilated_stages > 2, dilated_stages > 1, dilated_stages > 0]
+    theirs = getattr(torchvision.models, name)(
+        weights=None, num_classes=10, replace_stride_with_dilation=dilate
+    )
+    output_stride = {0: None, 1: 16, 2: 8}[dilated_stages]
+    ours = models.create(name, classes=10, output_stride=output_stride)
+    ours.load_state_dict(resnet.from_torchvision(randomised(theirs).state_dict()), strict=True)
     return ours, theirs
 
 
-def pictures(side: int, batch: int = 2) -> Tensor:
-    generator = torch.Generator().manual_seed(2)
-    return torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8, generator=generator)
+@pytest.fixture(params=[("resnet18", 0), ("resnet50", 0), ("resnet50", 1), ("resnet50", 2)])
+def pair(request: pytest.FixtureRequest, randomised: Callable[[nn.Module], nn.Module]) -> Pair:
+    """One of our networks and torchvision's with the same weights."""
+    return twins(*request.param, randomised)
 
 
-def test_outputs_equal_torchvisions(pair: tuple[resnet.ResNet, nn.Module]) -> None:
-    ours, theirs = pair[0].eval(), pair[1].eval()
+def test_outputs_equal_torchvisions(
+    pair: Pair,
+    pictures: Callable[..., Tensor],
+    relative_difference: Callable[[Tensor, Tensor], float],
+) -> None:
+    ours, theirs = (network.eval() for network in pair)
     images = pictures(97)
     with torch.inference_mode():
-        difference = ours.dense(images)["logits"] - theirs(ours.normalize(images))
-    assert difference.abs().max() < 1e-4
+        found, expected = ours.dense(images)["logits"], theirs(ours.normalize(images))
+    assert relative_difference(found, expected) < 1e-5
 
 
-def test_gradients_in_training_equal_torchvisions(pair: tuple[resnet.ResNet, nn.Module]) -> None:
-    ours, theirs = (network.train() for network in pair)
-    images, labels = pictures(64, batch=4), torch.tensor([0, 3, 9, 1])
-    truths = ClassTargets(nn.functional.one_hot(labels, 10).float(), torch.ones(4))
-    ours.zero_grad()
-    theirs.zero_grad()
-    ours.loss(ours(images), truths)["cross_entropy"].backward()
-    nn.functional.cross_entropy(theirs(ours.normalize(images)), labels).backward()
+@pytest.mark.parametrize(("name", "dilated_stages"), [("resnet18", 0), ("resnet50", 2)])
+def test_gradients_in_training_equal_torchvisions(
+    name: str,
+    dilated_stages: int,
+    randomised: Callable[[nn.Module], nn.Module],
+    pictures: Callable[..., Tensor],
+    targets: Callable[..., ClassTargets[Tensor]],
+    relative_difference: Callable[[Tensor, Tensor], float],
+) -> None:
+    ours, theirs = (network.double().train() for network in twins(name, dilated_stages, randomised))
+    images = pictures(33, batch=4)
+    ours.loss(ours(images), targets(ours, 4))["cross_entropy"].backward()
+    nn.functional.cross_entropy(theirs(ours.normalize(images)), torch.arange(4)).backward()
     expected = {name: parameter.grad for name, parameter in theirs.named_parameters()}
     for name, parameter in ours.named_parameters():
-        scale = expected[name].abs().max()
-        assert (parameter.grad - expected[name]).abs().max() <= 1e-3 * scale, name
+        assert relative_difference(parameter.grad, expected[name]) < 1e-4, name
+
+
+def test_a_change_of_any_layer_is_seen(
+    randomised: Callable[[nn.Module], nn.Module],
+    pictures: Callable[..., Tensor],
+    relative_difference: Callable[[Tensor, Tensor], float],
+) -> None:
+    ours, theirs = (network.eval() for network in twins("resnet18", 0, randomised))
+    images = pictures(32, batch=1)
+    with torch.no_grad():
+        expected = theirs(ours.normalize(images))
+        for name, parameter in ours.named_parameters():
+            before = parameter.clone()
+            parameter.mul_(1.1)
+            assert relative_difference(ours.dense(images)["logits"], expected) > 1e-5, name
+            parameter.copy_(before)
+
+
+def layers(features: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: maps for name, maps in features.items() if name.startswith("layer")}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50_v1"])
+@pytest.mark.parametrize(("output_stride", "sides"), [(None, 2), (32, 2), (16, 4), (8, 8)])
+def test_output_stride_keeps_the_last_maps_large(name: str, output_stride: int | None, sides: int) -> None:
+    network = on_meta(name, output_stride=output_stride)
+    features = layers(network.features(torch.zeros(1, 3, 64, 64, device="meta")))
+    strides = {info.name: info.stride for info in network.feature_info}
+    assert features["layer4"].shape[2:] == (sides, sides)
+    assert {name: 64 // maps.shape[2] for name, maps in features.items()} == {n: strides[n] for n in features}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50_v1"])
+@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize("side", [64, 75])
+def test_pixels_of_dilated_maps_hold_those_of_the_undilated(
+    name: str,
+    output_stride: int,
+    side: int,
+    randomised: Callable[[nn.Module], nn.Module],
+    pictures: Callable[..., Tensor],
+) -> None:
+    whole = randomised(models.create(name, depths=(1, 2, 2, 2), width=8)).double().eval()
+    dilated = models.create(name, depths=(1, 2, 2, 2), width=8, output_stride=output_stride).double().eval()
+    dilated.load_state_dict(whole.state_dict(), strict=True)
+    images = pictures(side)
+    with torch.inference_mode():
+        expected, found = whole.features(images), dilated.features(images)
+    for ours, own in zip(dilated.feature_info, whole.feature_info, strict=True):
+        step = own.stride // ours.stride
+        torch.testing.assert_close(found[ours.name][:, :, ::step, ::step], expected[ours.name])
+
+
+@pytest.mark.parametrize(
+    ("name", "dilations"),
+    [
+        # The two 3x3 convolutions of a block, or its one.
+        ("resnet18", {"layer3": [(1, 2), (2, 2)], "layer4": [(2, 4), (4, 4)]}),
+        ("resnet50", {"layer3": [1, 2, 2, 2, 2, 2], "layer4": [2, 4, 4]}),
+        ("resnet50_v1", {"layer3": [2] * 6, "layer4": [4] * 3}),
+    ],
+)
+def test_kernels_spread_behind_the_lost_stride(name: str, dilations: dict[str, list[object]]) -> None:
+    network = on_meta(name, output_stride=8)
+    for layer, expected in dilations.items():
+        blocks = network.get_submodule(layer)
+        if name == "resnet18":
+            found: list[object] = [(block.conv1.dilation[0], block.conv2.dilation[0]) for block in blocks]
+        else:
+            found = [block.conv2.dilation[0] for block in blocks]
+        assert found == expected
+    assert {block.conv2.dilation[0] for block in (*network.layer1, *network.layer2)} == {1}
+
+
+def test_an_output_stride_beyond_the_networks_own_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"network\.output_stride: 8 is more than the stride 4"):
+        models.create("resnet20_cifar", output_stride=8)
+    with pytest.raises(UsageError, match="output_stride"):
+        models.create("resnet50", output_stride=4)
 
 
 @pytest.mark.parametrize("name", ["resnet20", "resnet32"])
-def test_published_cifar_weights_load_strictly(shared_data: Callable[[str], Path], name: str) -> None:
+def test_published_cifar_weights_load_strictly(
+    shared_data: Callable[[str], Path], pictures: Callable[..., Tensor], name: str
+) -> None:
     file = {"resnet20": "resnet20-12fca82f.th", "resnet32": "resnet32-d509ac18.th"}[name]
     checkpoint = torch.load(shared_data(f"weights/{file}"), map_location="cpu", weights_only=True)
     weights = resnet.from_akamaster(checkpoint["state_dict"])
@@ -166,7 +245,7 @@ def test_zero_init_makes_blocks_start_as_the_identity() -> None:
     assert not torch.equal(started(maps), maps)
 
 
-def test_cifar_form_keeps_the_picture_size_in_its_stem() -> None:
+def test_cifar_form_keeps_the_picture_size_in_its_stem(pictures: Callable[..., Tensor]) -> None:
     features = models.create("resnet20_cifar").eval().features(pictures(32))
     assert {name: tuple(maps.shape[1:]) for name, maps in features.items()} == {
         "conv1": (16, 32, 32),
@@ -177,14 +256,18 @@ def test_cifar_form_keeps_the_picture_size_in_its_stem() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet20_cifar"])
-def test_forward_and_features_agree(name: str) -> None:
+def test_forward_and_features_agree(
+    name: str, randomised: Callable[[nn.Module], nn.Module], pictures: Callable[..., Tensor]
+) -> None:
     network = randomised(models.create(name, classes=4)).eval()
     images = pictures(48)
     last = list(network.features(images).values())[-1]
     torch.testing.assert_close(network(images).logits, network.fc(last.mean((2, 3))))
 
 
-def test_features_are_not_overwritten_by_the_layers_behind_them() -> None:
+def test_features_are_not_overwritten_by_the_layers_behind_them(
+    randomised: Callable[[nn.Module], nn.Module], pictures: Callable[..., Tensor]
+) -> None:
     network = randomised(models.create("resnet18")).eval()
     features = network.features(pictures(64))
     torch.testing.assert_close(network.layer2(features["layer1"]), features["layer2"])

@@ -3,16 +3,26 @@
 He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv:1512.03385.
 ImageNet forms: Table 1. CIFAR forms: section 4.2. `resnet50` and deeper are "v1.5", with the stride on
 the 3x3 convolution, as most published weights are; `resnet50_v1` is the paper's, with the stride on the
-first 1x1. Names in the state dict are torchvision's.
+first 1x1. `plain34` and `plain56_cifar` are the same networks without their shortcuts, the paper's
+comparison of depth with and without them (Fig. 4 and 6). Names in the state dict are torchvision's.
+
+`output_stride` 8 or 16 keeps maps large for dense prediction. A stage that would shrink them further does
+not; the convolution that lost its stride is as it was, and every one behind it spreads its kernel over the
+finer grid, so that each weight meets the pixels that it met before. The weights stay the same, and every
+2nd (4th) pixel of a dilated map is exactly the pixel of the undilated one. For v1.5 that is torchvision's
+`replace_stride_with_dilation`: the 3x3 of a dilated stage's first block keeps the dilation of the stage
+before. For v1, whose stride is on the 1x1 before, it is DeepLab's (arXiv:1606.00915, section 3.1): the
+first block has the dilation of its stage.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import torch.nn.functional as F
 from msgspec import Meta
 from torch import Tensor, nn
 
+from striate.errors import UsageError
 from striate.layers.initialise import he_normal
 from striate.models.network import Classifier, Feature, Logits, NetworkConfig
 from striate.structures import Preprocess
@@ -42,55 +52,109 @@ class Config(NetworkConfig, frozen=True, kw_only=True):
     width: Count = 64  # maps of the stem and the first stage; each further stage has twice as many
     stem: Literal["imagenet", "cifar"] = "imagenet"  # 7x7/2 and a 3x3/2 max pool, or 3x3 alone
     # Where a block changes the shape: A subsamples and pads with zero maps, B is a 1x1 convolution.
-    shortcut: Literal["A", "B"] = "B"
+    # "none" leaves out every shortcut, the identities too.
+    shortcut: Literal["A", "B", "none"] = "B"
     version: Literal["v1", "v1.5"] = "v1.5"  # bottleneck's stride on the 1x1 or on the 3x3; basic: no matter
     zero_init: bool = True  # each block starts as the identity
+    output_stride: Literal[8, 16, 32] | None = None  # of the last map, by dilation; None: no dilation
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.zero_init and self.shortcut == "none":
+            raise UsageError(
+                "network.zero_init",
+                "a block without a shortcut that starts at zero gives nothing",
+                "set zero_init to false, or the shortcut to A or B",
+            )
+        own = self.first_stride << (len(self.depths) - 1)
+        if self.output_stride is not None and self.output_stride > own:
+            raise UsageError(
+                "network.output_stride",
+                f"{self.output_stride} is more than the stride {own} that this network has anyway",
+                "leave it out, or give a smaller one",
+            )
+
+    @property
+    def first_stride(self) -> int:
+        """Input pixels per map pixel of the first stage."""
+        return 4 if self.stem == "imagenet" else 1
+
+    def dilation(self, stage: int) -> int:
+        """Pixels between the taps of the 3x3 kernels of `stage`, counted from 0; 1 undilated."""
+        own = self.first_stride << stage
+        return 1 if self.output_stride is None else max(1, own // self.output_stride)
+
+
+class Sampling(NamedTuple):
+    """The grid of a block: the step of its strided convolution, and how far its 3x3 kernels spread."""
+
+    stride: int
+    entry: int  # dilation of a 3x3 with the stride, which still sees the grid that the block reads
+    dilation: int  # of a 3x3 behind the stride
 
 
 class BasicBlock(nn.Module):
-    """3x3 -> 3x3, plus the shortcut (section 3.3, Fig. 5 left)."""
+    """3x3 -> 3x3, plus the shortcut (section 3.3, Fig. 5 left); `shortcut` None is the identity."""
 
-    def __init__(self, channels: int, width: int, stride: int, shortcut: nn.Module | None) -> None:
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        sampling: Sampling,
+        shortcut: nn.Module | None = None,
+        residual: bool = True,
+    ) -> None:
         super().__init__()
-        self.conv1 = _convolution(channels, width, 3, stride)
+        self.conv1 = _convolution(channels, width, 3, sampling.stride, sampling.entry)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = _convolution(width, width, 3)
+        self.conv2 = _convolution(width, width, 3, dilation=sampling.dilation)
         self.bn2 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut
+        self.residual = residual
 
     def forward(self, maps: Tensor) -> Tensor:
         identity = maps if self.downsample is None else self.downsample(maps)
         maps = self.relu(self.bn1(self.conv1(maps)))  # (B, width, H / stride, W / stride)
         maps = self.bn2(self.conv2(maps))
-        maps += identity
+        if self.residual:
+            maps += identity
         rectified: Tensor = self.relu(maps)
         return rectified
 
 
 class Bottleneck(nn.Module):
-    """1x1 -> 3x3 -> 1x1 with four times the maps, plus the shortcut (Fig. 5 right)."""
+    """1x1 -> 3x3 -> 1x1 with four times the maps, plus the shortcut (Fig. 5 right), None the identity."""
 
     def __init__(
-        self, channels: int, width: int, stride: int, shortcut: nn.Module | None, stride_on_first: bool
+        self,
+        channels: int,
+        width: int,
+        sampling: Sampling,
+        shortcut: nn.Module | None = None,
+        residual: bool = True,
+        stride_on_first: bool = False,
     ) -> None:
         super().__init__()
-        first, second = (stride, 1) if stride_on_first else (1, stride)
+        first, second = (sampling.stride, 1) if stride_on_first else (1, sampling.stride)
         self.conv1 = _convolution(channels, width, 1, first)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = _convolution(width, width, 3, second)
+        spread = sampling.dilation if stride_on_first else sampling.entry
+        self.conv2 = _convolution(width, width, 3, second, spread)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = _convolution(width, width * EXPANSION["bottleneck"], 1)
         self.bn3 = nn.BatchNorm2d(width * EXPANSION["bottleneck"])
         self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut
+        self.residual = residual
 
     def forward(self, maps: Tensor) -> Tensor:
         identity = maps if self.downsample is None else self.downsample(maps)
         maps = self.relu(self.bn1(self.conv1(maps)))  # (B, width, H, W)
         maps = self.relu(self.bn2(self.conv2(maps)))  # (B, width, H / stride, W / stride)
         maps = self.bn3(self.conv3(maps))  # (B, 4 x width, H / stride, W / stride)
-        maps += identity
+        if self.residual:
+            maps += identity
         rectified: Tensor = self.relu(maps)
         return rectified
 
@@ -152,16 +216,23 @@ class ResNet(Classifier):
         return stem
 
 
-def _convolution(channels: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+def _convolution(
+    channels: int, channels_out: int, kernel: int, stride: int = 1, dilation: int = 1
+) -> nn.Conv2d:
     # Batch norm follows each and subtracts any bias again.
-    return nn.Conv2d(channels, channels_out, kernel, stride, padding=kernel // 2, bias=False)
+    padding = dilation * (kernel // 2)
+    return nn.Conv2d(channels, channels_out, kernel, stride, padding, dilation, bias=False)
 
 
 def _feature_info(config: Config) -> tuple[Feature, ...]:
-    stem, first = (2, 4) if config.stem == "imagenet" else (1, 1)
+    stem = 2 if config.stem == "imagenet" else 1
     expansion = EXPANSION[config.block]
     layers = [
-        Feature(f"layer{stage + 1}", config.width * expansion << stage, first << stage)
+        Feature(
+            f"layer{stage + 1}",
+            config.width * expansion << stage,
+            (config.first_stride << stage) // config.dilation(stage),
+        )
         for stage in range(len(config.depths))
     ]
     return (Feature("conv1", config.width, stem), *layers)
@@ -172,21 +243,32 @@ def _stage(config: Config, stage: int) -> nn.Sequential:
     channels_out = width * EXPANSION[config.block]
     # The stem has `width` maps; every later stage gets those of the stage before, half its own.
     channels = config.width if stage == 0 else channels_out // 2
-    first = _block(config, channels, width, stride=1 if stage == 0 else 2)
+    dilation = config.dilation(stage)
+    rest = Sampling(1, dilation, dilation)
     return nn.Sequential(
-        first, *(_block(config, channels_out, width, stride=1) for _ in range(config.depths[stage] - 1))
+        _block(config, channels, width, _first_sampling(config, stage)),
+        *(_block(config, channels_out, width, rest) for _ in range(config.depths[stage] - 1)),
     )
 
 
-def _block(config: Config, channels: int, width: int, stride: int) -> nn.Module:
-    shortcut = _shortcut(config, channels, width * EXPANSION[config.block], stride)
+def _first_sampling(config: Config, stage: int) -> Sampling:
+    """The sampling of the block in which `stage` halves the maps, or spreads the kernels instead."""
+    if stage == 0:
+        return Sampling(1, 1, 1)
+    before, dilation = config.dilation(stage - 1), config.dilation(stage)
+    return Sampling(2 if dilation == before else 1, before, dilation)
+
+
+def _block(config: Config, channels: int, width: int, sampling: Sampling) -> nn.Module:
+    residual = config.shortcut != "none"
+    shortcut = _shortcut(config, channels, width * EXPANSION[config.block], sampling.stride)
     if config.block == "basic":
-        return BasicBlock(channels, width, stride, shortcut)
-    return Bottleneck(channels, width, stride, shortcut, stride_on_first=config.version == "v1")
+        return BasicBlock(channels, width, sampling, shortcut, residual)
+    return Bottleneck(channels, width, sampling, shortcut, residual, stride_on_first=config.version == "v1")
 
 
 def _shortcut(config: Config, channels: int, channels_out: int, stride: int) -> nn.Module | None:
-    if stride == 1 and channels == channels_out:
+    if config.shortcut == "none" or (stride == 1 and channels == channels_out):
         return None
     if config.shortcut == "A":
         return PaddedShortcut(channels, channels_out, stride)
@@ -199,7 +281,7 @@ def _imagenet(
     return Config(block=block, depths=depths, version=version)
 
 
-def _cifar(depth: int) -> Config:
+def _cifar(depth: int, shortcut: Literal["A", "none"] = "A") -> Config:
     """Section 4.2: 6n + 2 layers, three stages of n blocks with 16, 32 and 64 maps."""
     blocks = (depth - 2) // 6
     return Config(
@@ -208,7 +290,7 @@ def _cifar(depth: int) -> Config:
         depths=(blocks, blocks, blocks),
         width=16,
         stem="cifar",
-        shortcut="A",
+        shortcut=shortcut,
         zero_init=False,
     )
 
@@ -223,6 +305,9 @@ VARIANTS = {
     "resnet101_v1": _imagenet("bottleneck", 3, 4, 23, 3, version="v1"),
     "resnet152_v1": _imagenet("bottleneck", 3, 8, 36, 3, version="v1"),
     **{f"resnet{depth}_cifar": _cifar(depth) for depth in (20, 32, 44, 56, 110)},
+    "plain18": Config(depths=(2, 2, 2, 2), shortcut="none", zero_init=False),
+    "plain34": Config(depths=(3, 4, 6, 3), shortcut="none", zero_init=False),
+    **{f"plain{depth}_cifar": _cifar(depth, shortcut="none") for depth in (20, 32, 44, 56)},
 }
 
 TINY = Config(

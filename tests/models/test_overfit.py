@@ -1,0 +1,86 @@
+"""Every family learns 64 real pictures by heart: whatever its parts are, together they train."""
+
+from collections.abc import Iterator
+from functools import cache
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from striate import models
+from striate.data.builtin import digits
+from striate.data.preprocess import apply
+from striate.models.network import Network
+from striate.structures import Batch, ClassTargets, Preprocess
+from striate.training.config import TrainingConfig
+from striate.training.fit import Step
+from striate.training.optimisers import make_optimiser
+
+PICTURES = 64
+MOST_STEPS = 300  # most families take 30 to 90
+CONFIG = TrainingConfig(optimiser="adamw", learning_rate=3e-3, weight_decay=0.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """The same sums in the same order on every machine; and small tensors gain nothing from threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@cache
+def batch_for(spec: Preprocess) -> Batch[Tensor]:
+    """The first scans of `digits`, as `spec` prepares them."""
+    dataset = digits.read()
+    samples = [dataset.sample(index) for index in range(PICTURES)]
+    prepared = [apply(spec, sample.image) for sample in samples]
+    images = torch.from_numpy(np.stack([image for image, _ in prepared])).permute(0, 3, 1, 2).contiguous()
+    labels = torch.tensor([sample.label for sample in samples])
+    targets = ClassTargets(nn.functional.one_hot(labels, 10).float(), torch.ones(PICTURES))
+    return Batch(images, targets, tuple(s.key for s in samples), tuple(geometry for _, geometry in prepared))
+
+
+def correct(network: Network, batch: Batch[Tensor]) -> int:
+    """How many pictures of `batch` the network classifies rightly, as it would in use."""
+    network.eval()
+    with torch.inference_mode():
+        chosen = network.dense(batch.images)["logits"].argmax(1)
+    network.train()
+    return int((chosen == batch.targets.probabilities.argmax(1)).sum())
+
+
+def train(network: Network, batch: Batch[Tensor]) -> tuple[int, int]:
+    """Steps of half of `batch` each until all of it is right, or MOST_STEPS, and how many are right then."""
+    step, optimiser = Step(network.train()), make_optimiser(network, CONFIG)
+    halves = [half(batch, slice(None, PICTURES // 2)), half(batch, slice(PICTURES // 2, None))]
+    for taken in range(1, MOST_STEPS + 1):
+        optimiser.zero_grad()
+        torch.stack(list(step(halves[taken % 2]).values())).sum().backward()
+        optimiser.step()
+        if taken % 10 == 0 and correct(network, batch) == len(batch):
+            return taken, len(batch)
+    return MOST_STEPS, correct(network, batch)
+
+
+def half(batch: Batch[Tensor], part: slice) -> Batch[Tensor]:
+    targets = batch.targets.map(lambda tensor: tensor[part])
+    return Batch(batch.images[part], targets, batch.keys[part], batch.geometry[part])
+
+
+def test_the_pictures_have_every_class() -> None:
+    labels = batch_for(Preprocess(size=(8, 8), fit="stretch")).targets.probabilities.argmax(1)
+    assert set(labels.tolist()) == set(range(10))
+
+
+@pytest.mark.parametrize("name", models.families())
+def test_tiny_learns_64_pictures_by_heart(name: str) -> None:
+    family = models.families()[name]
+    torch.manual_seed(0)
+    network = family.build(msgspec.structs.replace(family.TINY, classes=10))
+    assert max(network.preprocess.size) <= 64
+    steps, right = train(network, batch_for(network.preprocess))
+    assert right == PICTURES, f"{right} of {PICTURES} after {steps} steps"
