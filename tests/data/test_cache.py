@@ -6,7 +6,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +135,31 @@ def test_hue_is_made_once_by_the_cut_and_not_in_what_is_kept() -> None:
     dataset, _ = dataset_of([(40, 40)])
     kept = Pictures.for_cutting(dataset, spec, Budget(1 << 20)).one(0)[0]
     np.testing.assert_array_equal(kept, dataset.sample(0).image)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_pictures_for_cutting_are_within_one_level_of_apply(interpolation: str) -> None:
+    spec = Preprocess(size=(50, 50), interpolation=interpolation)  # type: ignore[arg-type]
+    dataset, _ = dataset_of([(130, 200), (90, 61), (40, 300)])
+    pictures = Pictures.for_cutting(dataset, spec, Budget(1 << 20))
+    shrunk = replace(spec, fit="shorter", size=(57, 57))
+    whole = replace(spec, fit="none")
+    for index, exact_spec in enumerate((shrunk, shrunk, whole)):
+        exact, geometry = apply(exact_spec, dataset.sample(index).image)
+        kept, where = pictures.one(index)
+        assert where == geometry
+        assert np.abs(kept.astype(int) - exact).max() <= (interpolation == "bilinear" and index < 2)
+
+
+def test_a_gray_picture_is_kept_in_colour_for_cutting_where_the_network_takes_colour(photos: Path) -> None:
+    gray = np.random.default_rng(0).integers(0, 256, (90, 120), np.uint8)
+    PIL.Image.fromarray(gray).save(photos / "gray.png")
+    dataset = dataset_at(photos)
+    (index,) = (number for number, item in enumerate(dataset.items) if item.key == "gray.png")
+    kept, _ = Pictures.for_cutting(dataset, SPEC, Budget(1 << 20)).one(index)
+    exact, _ = apply(Preprocess(size=(10, 10), fit="shorter"), gray[:, :, None])
+    np.testing.assert_array_equal(kept, exact)
+    assert kept.shape == (10, 13, 3)
 
 
 def test_many_threads_fill_it_with_each_picture_whole() -> None:
@@ -335,6 +360,20 @@ def test_pictures_for_the_input_and_for_cutting_have_different_caches(photos: Pa
         for make in (Pictures.for_input, Pictures.for_cutting)
     ]
     assert shapes == [(8, 8, 3), (10, 13, 3)]
+
+
+def test_a_processor_with_another_filter_has_a_cache_of_its_own(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, space = dataset_at(photos), DiskSpace(tmp_path / "cache", 1 << 30)
+    folders = set()
+    for resize in (lambda _, size: np.zeros((*size, 3), np.uint8), None):
+        monkeypatch.setattr("striate.data.resample.resampler", lambda _, resize=resize: resize)
+        pictures = Pictures.for_cutting(dataset, SPEC, Budget(0), space)
+        assert pictures.one(2)[0].any() == (resize is None)
+        assert pictures.disk is not None
+        folders.add(pictures.disk.folder)
+    assert len(folders) == 2
 
 
 @pytest.mark.parametrize("later_run", [False, True])

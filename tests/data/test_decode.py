@@ -89,6 +89,19 @@ LOSSY: dict[str, dict[str, Any]] = {
 EVERY = LOSSLESS | LOSSY
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [(301, 403, 3), (403, 301), (2, 30_000, 3), (1, 70_000)],
+    ids=["RGB", "L", "a wide RGB", "a wide L"],
+)
+def test_a_picture_taken_over_in_several_pieces_is_whole(shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    decoded = decode_image(encoded(pixels, "PNG"))
+    np.testing.assert_array_equal(decoded, pixels.reshape(*shape[:2], -1))
+    assert decoded.flags.writeable
+    assert decoded.flags.c_contiguous
+
+
 @pytest.mark.parametrize("kind", LOSSLESS)
 def test_lossless_format_gives_back_every_rgb_pixel(kind: str) -> None:
     pixels = noise(7, 5)

@@ -8,6 +8,7 @@ import numpy as np
 
 from striate.data.identity import identity_of
 from striate.data.storage import ArrayStorage
+from striate.data.tars import TarStorage
 from striate.data.tree import below, open_tree
 
 
@@ -63,6 +64,19 @@ def test_an_entry_is_the_zip_and_its_checksum_and_place(tmp_path: Path) -> None:
     assert identity_of(tree, "b.jpg") != before["b.jpg"]
     os.utime(path, ns=(5, 10**18 + 1))
     assert identity_of(tree, "a.jpg") != before["a.jpg"]
+
+
+def test_a_member_of_a_tar_is_the_tar_and_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "t.tar"
+    path.write_bytes(bytes(4096))
+    os.utime(path, ns=(5, 10**18))
+    places = np.array([(0, 512, 10), (0, 1024, 10), (0, 512, 9)], np.int64)
+    storage = TarStorage(("t.tar",), (path,), {"a": 0, "b": 1, "c": 2}, places)
+    before = {key: identity_of(storage, key) for key in "abc"}
+    assert len(set(before.values()) - {None}) == 3
+    assert {key: identity_of(storage, key) for key in "abc"} == before
+    os.utime(path, ns=(5, 10**18 + 1))
+    assert identity_of(storage, "a") not in before.values()
 
 
 def test_pictures_in_memory_and_missing_files_have_none(tmp_path: Path) -> None:

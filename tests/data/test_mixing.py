@@ -81,3 +81,14 @@ def test_partners_come_from_the_pool_and_depend_on_the_index_alone() -> None:
     assert set(chosen.tolist()) == {5, 8, 13}
     np.testing.assert_array_equal(partners(DRAWS, INDICES[[7, 3]], pool), chosen[[7, 3]])
     assert (partners(Draws(0, 1), INDICES, pool) != chosen).any()
+
+
+def test_a_partner_is_of_the_same_block_and_any_of_it() -> None:
+    pool = INDICES[1::2]
+    blocks = np.random.default_rng(0).integers(0, 10, 2_000)
+    found = partners(DRAWS, pool, pool, blocks)
+    np.testing.assert_array_equal(blocks[found], blocks[pool])
+    assert set(found.tolist()) <= set(pool.tolist())
+    # Of n who each draw one of n, about n (1 - 1/e) are drawn.
+    assert 0.55 < len(set(found.tolist())) / len(pool) < 0.72
+    np.testing.assert_array_equal(partners(DRAWS, pool[[3, 700]], pool, blocks), found[[3, 700]])

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from striate.data.dataset import Dataset
 from striate.data.disk_cache import DiskCache, folder_name
 from striate.data.disk_space import DiskSpace
 from striate.data.identity import identity_of
-from striate.data.preprocess import apply
+from striate.data.preprocess import Resize, apply
 from striate.errors import DataError, StriateError, UsageError
 from striate.structures import Geometry, Image, Preprocess
 
@@ -126,14 +127,19 @@ class Pictures:
         """Pictures for random resized crops: the shorter side at most 1.14 times the input's, never enlarged.
 
         So a cut of 1/1.14 of the side, 77 % of a square picture's area, is still no enlargement: 256 pixels
-        for an input of 224. A larger `resize_to` wins.
+        for an input of 224. A larger `resize_to` wins. The pixels are within one level of `preprocess.apply`.
         """
+        # Only training cuts, so that everything else does without torch.
+        from striate.data.resample import resampler
+
         shorter = max(spec.resize_to or 0, math.ceil(_MARGIN * max(spec.inner_size)))
         # The spec itself prepares the cut: turning that to gray again changes nothing, to HSV it would.
         color = "rgb" if spec.color == "hsv" else spec.color
         whole = replace(spec, fit="none", color=color, border=0, resize_to=None, max_size=None)
         shrunk = replace(whole, fit="shorter", size=(shorter, shorter))
-        return cls(dataset, partial(_shrink, shrunk, whole), budget, disk=_disk(space, shrunk, whole))
+        resize = resampler(shrunk)
+        disk = _disk(space, shrunk, whole, by_torch=resize is not None)
+        return cls(dataset, partial(_shrink, shrunk, whole, resize), budget, disk=disk)
 
     def __len__(self) -> int:
         """How many pictures are kept in memory so far."""
@@ -225,17 +231,22 @@ class Pictures:
 _NOT_IN_PIXELS = ("scale", "mean", "std", "channel_order")  # what the network's first layer does
 
 
-def _disk(space: DiskSpace | None, *specs: Preprocess) -> DiskCache | None:
+def _disk(space: DiskSpace | None, *specs: Preprocess, by_torch: bool = False) -> DiskCache | None:
     if space is None:
         return None
-    read = [
+    read: list[object] = [
         {name: value for name, value in asdict(spec).items() if name not in _NOT_IN_PIXELS} for spec in specs
     ]
-    return DiskCache(space, folder_name(read))
+    # A machine that shares the folder may not have the vector instructions.
+    return DiskCache(space, folder_name([*read, f"torch {version('torch')}"] if by_torch else read))
 
 
-def _shrink(shrunk: Preprocess, whole: Preprocess, image: Image) -> tuple[Image, Geometry]:
-    return apply(shrunk if min(image.shape[:2]) > shrunk.size[0] else whole, image)
+def _shrink(
+    shrunk: Preprocess, whole: Preprocess, resize: Resize | None, image: Image
+) -> tuple[Image, Geometry]:
+    if min(image.shape[:2]) > shrunk.size[0]:
+        return apply(shrunk, image, resize)
+    return apply(whole, image)
 
 
 def _from_meminfo() -> int | None:

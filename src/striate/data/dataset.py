@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from striate.data.decode import decode_image
 from striate.structures import Image, Objects, Sample, Task
 
-__all__ = ["PARTS", "Dataset", "Finding", "Item", "Part", "Storage"]
+__all__ = ["PARTS", "BlockStorage", "Dataset", "Finding", "Item", "Part", "Storage"]
 
 Part = Literal["train", "val", "test", ""]
 """What an item is for; empty where the source does not say."""
@@ -25,6 +25,15 @@ class Storage(Protocol):
 
     def content(self, key: str) -> Path | bytes | Image:
         """The picture `key`: a file to decode, its bytes, or the pixels themselves."""
+        ...
+
+
+@runtime_checkable
+class BlockStorage(Storage, Protocol):
+    """A storage of pictures that are best read together, such as those of one tar."""
+
+    def block_of(self, key: str) -> int:
+        """The number of the block that the picture `key` is in."""
         ...
 
 
@@ -84,6 +93,12 @@ class Dataset:
     def labels(self) -> NDArray[np.int64]:
         """Class id of each item, (len(self),); -1 where there is none."""
         return np.array([-1 if item.label is None else item.label for item in self.items], np.int64)
+
+    def blocks(self) -> NDArray[np.int64] | None:
+        """Which items are best read together: equal numbers, (len(self),); None where order is no matter."""
+        if not isinstance(self.storage, BlockStorage):
+            return None
+        return np.array([self.storage.block_of(item.key) for item in self.items], np.int64)
 
     def sample(self, index: int) -> Sample:
         """Item `index` with its picture decoded. Raises DataError naming the file."""

@@ -12,7 +12,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Draws"]
+__all__ = ["BLOCKS_MIXED", "Draws"]
+
+BLOCKS_MIXED = 4  # blocks that pictures are drawn from at a time
 
 _GOLDEN = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio: SplitMix64's step
 _MASK = (1 << 64) - 1
@@ -39,10 +41,20 @@ class Draws:
         # The upper 53 bits, as many as a float64 holds.
         return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
-    def order(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """`indices` shuffled; equal draws, should they ever come, stand in the order of the indices."""
+    def order(self, indices: NDArray[np.int64], blocks: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """`indices` shuffled; equal draws, should they ever come, stand in the order of the indices.
+
+        With `blocks`, where `blocks[i]` is the block of index i, the blocks come one after the other, a few
+        mixed at any time. They get places 0, 1, ... by chance, and an index comes at a random time between
+        the place of its block and BLOCKS_MIXED places later: a new block begins while the oldest ends, and
+        each is read once and soon done with. So few blocks that all would be mixed are shuffled as one.
+        """
         ascending = np.sort(indices)
-        return ascending[np.argsort(self.uniform(ascending, "order", 1)[:, 0], kind="stable")]
+        times = self.uniform(ascending, "order", 1)[:, 0]
+        if blocks is not None and len(found := np.unique(blocks[ascending])) > BLOCKS_MIXED:
+            places = np.argsort(np.argsort(self.uniform(found, "block", 1)[:, 0], kind="stable"))
+            times = places[np.searchsorted(found, blocks[ascending])] + BLOCKS_MIXED * times
+        return ascending[np.argsort(times, kind="stable")]
 
 
 def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

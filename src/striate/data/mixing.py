@@ -43,9 +43,23 @@ class Mixture:
         return ClassTargets(kept * targets.probabilities + (1 - kept) * others.probabilities, weight)
 
 
-def partners(drawn: Draws, indices: NDArray[np.int64], pool: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each sample of `indices` the one of `pool` that it is mixed with."""
-    return pool[(drawn.uniform(indices, "partner", 1)[:, 0] * len(pool)).astype(np.int64)]
+def partners(
+    drawn: Draws,
+    indices: NDArray[np.int64],
+    pool: NDArray[np.int64],
+    blocks: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    """For each sample of `indices`, all of them in `pool`, the one of `pool` that it is mixed with.
+
+    With `blocks`, where `blocks[i]` is the block of index i, it is one of the same block: that is being read
+    anyway, and any other would cost a search on the disk.
+    """
+    chance = drawn.uniform(indices, "partner", 1)[:, 0]
+    if blocks is None:
+        return pool[(chance * len(pool)).astype(np.int64)]
+    by_block = pool[np.argsort(blocks[pool], kind="stable")]
+    first, end = (np.searchsorted(blocks[by_block], blocks[indices], side) for side in ("left", "right"))
+    return by_block[first + (chance * (end - first)).astype(np.int64)]
 
 
 def mixture(

@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from striate.errors import DataError, UsageError
 from striate.structures import Geometry, Image, Preprocess
 
-__all__ = ["apply"]
+__all__ = ["Resize", "apply"]
+
+Resize = Callable[[Image, tuple[int, int]], Image]
+"""A picture (H, W, 3) at a size (h, w), fresh."""
 
 MAX_RESIZED_PIXELS = 64_000_000
 """A picture 1 pixel wide and 10,000 high would become 655 million pixels on its way to 224 x 224."""
@@ -32,13 +35,14 @@ class _Plan:
     left: int
 
 
-def apply(spec: Preprocess, image: Image) -> tuple[Image, Geometry]:
+def apply(spec: Preprocess, image: Image, resize: Resize | None = None) -> tuple[Image, Geometry]:
     """The network's input for `image` and where its pixels went: fresh uint8 (H, W, spec.channels).
 
     `image` is uint8 (H, W, 1 or 3) as `decode_image` gives it. Gray is ITU-R 601 luma; hue is made after
     resizing, since the mean of two hues is not a hue. For `crop`, sizes and cuts are torchvision's
     `Resize(resize_to)` and `CenterCrop`; for `shorter`, those of its detectors; in `letterbox` an odd
     pixel of padding goes to the right or bottom. `Geometry.input` leaves out the padding of `pad_to`.
+    `resize`, which is for training alone, takes the place of the filter where `image` has the spec's colour.
     Raises DataError for a picture that is none, or so long and thin that it would grow beyond
     MAX_RESIZED_PIXELS.
     """
@@ -50,9 +54,10 @@ def apply(spec: Preprocess, image: Image) -> tuple[Image, Geometry]:
         )
     height, width = image.shape[:2]
     plan = _plan(spec, height, width)
-    resized = _resize(_to_color(spec, image), plan.resized, spec)
-    if spec.color == "hsv":
-        resized = resized.convert("HSV")
+    if resize is not None and spec.color == "rgb" and image.shape[2] == 3:
+        resized = resize(image, plan.resized)
+    else:
+        resized = np.asarray(_resized(spec, image, plan.resized))
     geometry = Geometry(
         source=(height, width),
         input=plan.input,
@@ -61,7 +66,12 @@ def apply(spec: Preprocess, image: Image) -> tuple[Image, Geometry]:
         left=plan.left,
         top=plan.top,
     )
-    return _padded(_place(np.asarray(resized), plan, spec), spec), geometry
+    return _padded(_place(resized, plan, spec), spec), geometry
+
+
+def _resized(spec: Preprocess, image: Image, size: tuple[int, int]) -> PIL.Image.Image:
+    resized = _resize(_to_color(spec, image), size, spec)
+    return resized.convert("HSV") if spec.color == "hsv" else resized
 
 
 def _padded(image: Image, spec: Preprocess) -> Image:
@@ -235,6 +245,9 @@ _KERNELS: dict[str, tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], 
 def _place(pixels: Image, plan: _Plan, spec: Preprocess) -> Image:
     """The resized pixels in an input of the planned size, what lies outside cut, the rest padded."""
     height, width = plan.resized
+    # Only a `resize` gives pixels that may be handed on: Pillow's are read-only.
+    if plan.resized == plan.input and not spec.border and pixels.flags.writeable:
+        return pixels
     output = np.full((*plan.input, spec.channels), spec.pad_value, np.uint8)
     # The border stays free even where a crop would reach into it.
     rows = slice(max(plan.top, spec.border), min(plan.top + height, plan.input[0] - spec.border))

@@ -135,8 +135,8 @@ def _start_of(pid: int) -> str:
 
 def _refusal(path: Path, entry: dict[str, object]) -> EnvironmentProblem:
     if not entry:
-        return EnvironmentProblem(path, "it is damaged", "delete it if nothing trains in that folder")
+        return EnvironmentProblem(path, "it is damaged", "delete it if nothing works in that folder")
     who = f"process {entry.get('pid')} on {entry.get('host')}"
     here = entry.get("host") == platform.node()
     fix = "wait for it or stop it" if here else f"wait for it; if it is gone, delete {path}"
-    return EnvironmentProblem(path.parent, f"{who} trains in this folder", fix)
+    return EnvironmentProblem(path.parent, f"{who} works in this folder", fix)
