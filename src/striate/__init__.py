@@ -17,8 +17,10 @@ if TYPE_CHECKING:
         create,
         evaluate,
         explain_config,
+        find_rate,
         load,
         predict,
+        summary,
         train,
     )
 
@@ -33,8 +35,10 @@ __all__ = [
     "create",
     "evaluate",
     "explain_config",
+    "find_rate",
     "load",
     "predict",
+    "summary",
     "train",
 ]
 

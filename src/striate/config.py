@@ -48,6 +48,7 @@ class Layer:
 
     origin: str
     values: Mapping[str, Any]
+    is_file: bool = False  # what a file says may set values, but name no code
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def nested(path: str, value: Any) -> dict[str, Any]:
 def read_toml(path: Path) -> Layer:
     """The layer that a TOML file holds. Raises UsageError naming the file and line."""
     try:
-        return Layer(str(path), tomllib.loads(path.read_text("utf-8")))
+        return Layer(str(path), tomllib.loads(path.read_text("utf-8")), is_file=True)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(path, f"cannot be read ({error})", "give a TOML file in UTF-8") from None
     except tomllib.TOMLDecodeError as error:
@@ -191,8 +192,13 @@ def _merge(
                 merged[name] = {}
             _merge(below, merged[name], value, path, origin, origins)
         else:
-            merged[name] = value
+            merged[name] = _together(merged.get(name), value)
             origins[".".join(path)] = origin
+
+
+def _together(before: Any, value: Any) -> Any:
+    """`value`, with what `before` had besides where both are tables of names that no struct knows."""
+    return {**before, **value} if isinstance(before, Mapping) and isinstance(value, Mapping) else value
 
 
 def _wrong_value(

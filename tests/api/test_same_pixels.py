@@ -25,7 +25,7 @@ from striate.data.open import DataConfig, open_dataset
 from striate.modelfile import MODEL_FILE
 from striate.runtime.predictor import Predictor, load
 from striate.training.config import TrainingConfig
-from striate.training.evaluate import evaluate
+from striate.training.evaluate import Place, evaluate
 from striate.training.interruption import Stop
 from striate.training.loaders import make_loaders
 from striate.training.saving import save
@@ -112,7 +112,7 @@ def test_validation_gives_the_bits_that_predict_gives_at_equal_batch_size(photos
     watching = ModuleType("watching")
     watching.__dict__.update(task.__dict__)
     watching.results = lambda *given: seen.extend(found := task.results(*given)) or found  # type: ignore[attr-defined]
-    evaluate(network, watching, loaders.val, torch.device("cpu"), Stop(), "epoch 1")
+    evaluate(network, watching, loaders.val, Place(torch.device("cpu")), Stop(), "epoch 1")
     for result, expected in zip(seen, predictor.predict(list(items.values()), batch_size=4), strict=True):
         np.testing.assert_array_equal(result.probabilities, expected.probabilities)
 

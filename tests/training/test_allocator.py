@@ -91,7 +91,7 @@ def test_the_setting_reaches_the_loop_and_the_estimate(
     for module in (fit_module, estimate_module):
         monkeypatch.setattr(module, "choose_memory", lambda keep, _: seen.append(keep))
     config = TrainingConfig(epochs=1, batch_size=12, workers=0, device="cpu", keep_memory=asked)
-    estimate_module.seconds_per_step(network(), loaders(config).train, config)
+    estimate_module.try_steps(network(), loaders(config).train, config)
     assert seen == [asked]
     for _ in fit_module.fit(network(), classification, loaders(config), config, tmp_path, card):
         pass

@@ -10,7 +10,7 @@ import torch
 from striate.tasks import classification
 from striate.training import evaluate as evaluating
 from striate.training.config import TrainingConfig
-from striate.training.evaluate import Evaluation, evaluate
+from striate.training.evaluate import Evaluation, Place, evaluate
 from striate.training.interruption import catch_signals
 from striate.training.loaders import Loaders
 
@@ -22,7 +22,7 @@ def measure(network: Callable[..., Any], loaders: Callable[..., Loaders]) -> Cal
     def run() -> Evaluation:
         data = loaders(TrainingConfig(workers=0)).val
         with catch_signals() as stop:
-            found = evaluate(network(), classification, data, torch.device("cpu"), stop, "here")
+            found = evaluate(network(), classification, data, Place(torch.device("cpu")), stop, "here")
         assert found is not None
         return found
 

@@ -9,7 +9,7 @@ from striate.training.ledger import Ledger, StepRecord
 
 def record(step: int, *losses: float) -> StepRecord:
     terms = {f"term{number}": torch.tensor(loss) for number, loss in enumerate(losses)}
-    return StepRecord(step, step / 10, (f"a{step}", f"b{step}"), terms)
+    return StepRecord(step, step / 10, (f"a{step}", f"b{step}"), True, terms)
 
 
 def test_an_event_tells_the_mean_of_each_term_since_the_last_one() -> None:

@@ -24,7 +24,7 @@ def leave(folder: Path, **changes: Any) -> Path:
 
 def test_a_second_run_in_a_folder_is_refused_with_the_process_of_the_first(tmp_path: Path) -> None:
     with locked(tmp_path):
-        with pytest.raises(EnvironmentProblem, match=f"process {os.getpid()} on .* trains in this folder"):
+        with pytest.raises(EnvironmentProblem, match=f"process {os.getpid()} on .* works in this folder"):
             locked(tmp_path).__enter__()
         assert (tmp_path / LOCK_FILE).exists()
     assert list(tmp_path.iterdir()) == []
@@ -73,7 +73,7 @@ def test_a_file_system_without_links_has_a_lock_too(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(os, "link", refused)
     with locked(tmp_path):
-        with pytest.raises(EnvironmentProblem, match="trains in this folder"):
+        with pytest.raises(EnvironmentProblem, match="works in this folder"):
             locked(tmp_path).__enter__()
         assert [path.name for path in tmp_path.iterdir()] == [LOCK_FILE]
     assert list(tmp_path.iterdir()) == []

@@ -58,3 +58,15 @@ def test_sgd_with_nesterov_is_the_formula() -> None:
 def test_momentum_is_the_first_beta_of_adamw() -> None:
     optimiser = make_optimiser(network(), TrainingConfig(optimiser="adamw", momentum=0.8))
     assert optimiser.param_groups[0]["betas"] == (0.8, 0.999)
+
+
+def test_with_layer_decay_a_group_keeps_its_share_of_the_rate() -> None:
+    optimiser = make_optimiser(network(), TrainingConfig(layer_decay=0.25))
+    found = [(row["scale"], row["weight_decay"], len(row["params"])) for row in optimiser.param_groups]
+    # The first matrix and the norm are one stage, the second matrix is the other.
+    assert found == [(0.25, 5e-4, 1), (0.25, 0.0, 3), (1.0, 5e-4, 1), (1.0, 0.0, 1)]
+
+
+def test_without_layer_decay_every_group_has_the_whole_rate() -> None:
+    optimiser = make_optimiser(network(), TrainingConfig())
+    assert [group["scale"] for group in optimiser.param_groups] == [1.0, 1.0]

@@ -28,14 +28,15 @@ from striate.training import fit as fitting
 from striate.training.checkpoints import Checkpoint, Found, State, find_newest
 from striate.training.config import TrainingConfig
 from striate.training.events import EvalEvent, Event, StepEvent
-from striate.training.fit import fit
+from striate.training.fit import Start, fit
+from striate.training.step import Updates
 
 ADAMW = {"optimiser": "adamw", "learning_rate": 0.02, "ema": 0.9, "workers": 2}
-SGD = {"optimiser": "sgd", "learning_rate": 0.1, "workers": 0}
+SGD = {"optimiser": "sgd", "learning_rate": 0.1, "layer_decay": 0.5, "workers": 0}
 EVERY_STEP = 1e-9  # minutes between checkpoints
 CALLS = (
     *((os, name) for name in ("open", "mkdir", "write", "fsync", "replace", "unlink", "rmdir")),
-    (fitting._Run, "_update"),
+    (Updates, "take"),
 )
 
 
@@ -63,7 +64,7 @@ def train(
         torch.manual_seed(99)  # another process has drawn other numbers
         with (
             EventLog(folder, position) as log,
-            closing(fit(module, classification, data, config, folder, card, checkpoint)) as events,
+            closing(fit(module, classification, data, config, folder, card, Start(checkpoint))) as events,
         ):
             for event in events:
                 log.write(event)

@@ -32,6 +32,13 @@ def test_cosine_after_warmup_falls_from_the_peak_over_the_rest() -> None:
     assert found[9 + 45] > 0.5 > found[9 + 46]
 
 
+def test_triangular_rises_and_falls_in_straight_lines() -> None:
+    found = rates(TrainingConfig(epochs=10, learning_rate=1.0, warmup_epochs=2.0, schedule="triangular"))
+    assert found[:20] == pytest.approx([0.05 * n for n in range(1, 21)])
+    # From the peak at step 19 the 81 steps to the end, where it would be 0, are all of one height.
+    assert found[19:] == pytest.approx([1 - n / 81 for n in range(81)])
+
+
 def test_a_fractional_warmup_is_counted_in_steps() -> None:
     config = TrainingConfig(epochs=10, learning_rate=1.0, warmup_epochs=0.25, schedule="constant")
     assert rates(config)[:3] == pytest.approx([0.4, 0.8, 1.0])

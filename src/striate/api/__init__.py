@@ -5,29 +5,43 @@ run.model.predict("cat.jpg")
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from striate.api.shorthands import shorthand_layers
 from striate.errors import UsageError
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from torch import nn
+
     from striate.api.checking import Checked
     from striate.api.conversion import ConversionReport
     from striate.api.evaluation import Evaluation
     from striate.api.explanation import ExplainedConfig
     from striate.api.inputs import Pictures
     from striate.api.listing import DatasetInfo, ModelInfo
+    from striate.api.packing import Packed
+    from striate.api.sweep import RateSweep, SweepPlan
     from striate.api.training import Run, TrainingPlan
     from striate.config import Layer
+    from striate.explain.summary import Summary
     from striate.models.network import Network
     from striate.ops.sizes import OutputSize
     from striate.runtime.predictor import Predictor
     from striate.structures import Classification
+    from striate.training.batch_search import BatchTrial
     from striate.training.events import CheckpointEvent, EvalEvent, NoteEvent, StepEvent, StopEvent
+    from striate.training.rate_sweep import RatePoint
+
+    # A network's name, or a function that gives one and can be found again by its own name.
+    Maker: TypeAlias = str | Callable[..., nn.Module]
 
 __all__ = [
+    "BatchTrial",
     "Checked",
     "CheckpointEvent",
     "ConversionReport",
@@ -37,9 +51,13 @@ __all__ = [
     "ExplainedConfig",
     "ModelInfo",
     "NoteEvent",
+    "Packed",
+    "RateSweep",
     "Run",
     "StepEvent",
     "StopEvent",
+    "Summary",
+    "SweepPlan",
     "TrainingPlan",
     "calc",
     "check",
@@ -49,18 +67,23 @@ __all__ = [
     "datasets",
     "evaluate",
     "explain_config",
+    "find_rate",
     "hash_of",
     "load",
     "models",
+    "pack_dataset",
     "pictures",
     "predict",
     "prepare",
     "prepare_resumption",
+    "prepare_sweep",
+    "summary",
     "train",
 ]
 
 # Names that live elsewhere and are offered here, imported when first asked for.
 _ELSEWHERE = {
+    "BatchTrial": "striate.training.batch_search",
     "CheckpointEvent": "striate.training.events",
     "Checked": "striate.api.checking",
     "ConversionReport": "striate.api.conversion",
@@ -70,9 +93,13 @@ _ELSEWHERE = {
     "ExplainedConfig": "striate.api.explanation",
     "ModelInfo": "striate.api.listing",
     "NoteEvent": "striate.training.events",
+    "Packed": "striate.api.packing",
+    "RateSweep": "striate.api.sweep",
     "Run": "striate.api.training",
     "StepEvent": "striate.training.events",
     "StopEvent": "striate.training.events",
+    "Summary": "striate.explain.summary",
+    "SweepPlan": "striate.api.sweep",
     "TrainingPlan": "striate.api.training",
 }
 
@@ -85,7 +112,7 @@ def __getattr__(name: str) -> Any:
 
 def train(
     data: str | Path | None = None,
-    model: str | None = None,
+    model: "Maker | None" = None,
     *,
     out: str | Path | None = None,
     config: str | Path | None = None,
@@ -97,18 +124,19 @@ def train(
 ) -> "Run":
     """Train on `data` and measure the result: `train("photos/", model="resnet18", epochs=10)`.
 
-    data: a folder, zip or CSV, or a name that `datasets()` lists. model: a name that `models()` lists;
-    chosen by the data if None. out: folder of the run. config: a TOML file; settings: nested values such as
-    `{"augment": {"flip": 0.5}}`; shorthands: the command line's flags (epochs, batch_size,
-    learning_rate, size, seed, device, ...). on_event: called with each event (`print` will do).
+    data: a folder, zip or CSV, or a name that `datasets()` lists. model: a name that `models()` lists, or
+    a function that gives a torch module; chosen by the data if None. out: folder of the run. config: a TOML
+    file; settings: nested values such as `{"augment": {"flip": 0.5}}`; shorthands: the command line's flags
+    (epochs, batch_size, learning_rate, size, seed, device, ...). on_event: called with each event (`print`
+    will do).
 
-    `train(resume="runs/a")` goes on with a run that was stopped, and takes nothing else but `inexact`:
-    go on even where the result cannot be the undisturbed run's, bit by bit. Raises a StriateError that
-    says what to do.
+    `train(resume="runs/a")` goes on with a run that was stopped, and takes nothing else but `inexact` (go on
+    even where the result cannot be the undisturbed run's, bit by bit) and `model`, where a function makes the
+    network. Raises a StriateError that says what to do.
     """
     choices = {"out": out, "config": config, "settings": settings, **shorthands}
     if resume is not None or inexact:
-        plan = _rest_of(resume, inexact, {"data": data, "model": model, **choices})
+        plan = _rest_of(resume, inexact, model, {"data": data, **choices})
     elif data is None:
         raise UsageError("train", "it needs pictures", "give data, or resume= the folder of a stopped run")
     else:
@@ -120,46 +148,99 @@ def train(
 
 
 def _layers(
-    config: str | Path | None, settings: Mapping[str, Any] | None, shorthands: Mapping[str, Any]
+    config: str | Path | None,
+    settings: Mapping[str, Any] | None,
+    shorthands: Mapping[str, Any],
+    verb: str = "train",
 ) -> "list[Layer]":
     from striate.config import Layer, read_toml
 
     layers = [read_toml(Path(config))] if config is not None else []
-    layers += [Layer("train(settings=)", settings)] if settings is not None else []
-    return layers + shorthand_layers(shorthands, "train")
+    layers += [Layer(f"{verb}(settings=)", settings)] if settings is not None else []
+    return layers + shorthand_layers(shorthands, verb)
 
 
-def _rest_of(resume: str | Path | None, inexact: bool, others: Mapping[str, Any]) -> "TrainingPlan":
+def _rest_of(
+    resume: str | Path | None, inexact: bool, made_by: "Maker | None", others: Mapping[str, Any]
+) -> "TrainingPlan":
     from striate.api.resumption import refuse_beside
 
     if resume is None:
         raise UsageError("train(inexact=)", "it has a meaning for a resumed run only", "leave it out")
     given = [name for name, value in others.items() if value is not None]
     refuse_beside(f"train(resume={str(resume)!r})", given)
-    return prepare_resumption(resume, inexact=inexact)
+    return prepare_resumption(resume, inexact=inexact, made_by=made_by)
 
 
 def prepare(
     data: str | Path,
-    model: str | None = None,
+    model: "Maker | None" = None,
     *,
     out: str | Path | None = None,
     layers: "Sequence[Layer]" = (),
     progress: Callable[[int, int], None] | None = None,
+    on_trial: "Callable[[BatchTrial], None] | None" = None,
 ) -> "TrainingPlan":
-    """What `train` would do, before it does it: `plan.describe()`, `plan.events()`, `plan.finish()`."""
+    """What `train` would do, before it does it: `plan.describe()`, `plan.events()`, `plan.finish()`.
+
+    on_trial: called with what each batch size told, where the settings ask for the fastest one ("auto").
+    """
     from striate.api.training import prepare as prepare_run
 
-    return prepare_run(str(data), model, out=out, layers=layers, progress=progress)
+    name = _name_of(model)
+    return prepare_run(str(data), name, out=out, layers=layers, progress=progress, on_trial=on_trial)
+
+
+def find_rate(
+    data: str | Path,
+    model: str | None = None,
+    *,
+    config: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    on_point: "Callable[[RatePoint], None] | None" = None,
+    **shorthands: Any,
+) -> "RateSweep":
+    """The learning rate that a run with the same arguments should have, and the curve that tells it.
+
+    `find_rate("photos/", model="resnet18").proposal`; the arguments are those of `train`. A network is
+    trained for 40 to 100 steps while the rate grows, and thrown away. on_point: called with each step's rate
+    and loss.
+    """
+    from striate.api.stopping import stopped_by_sigterm
+
+    plan = prepare_sweep(data, model, layers=_layers(config, settings, shorthands, "find_rate"))
+    with stopped_by_sigterm("range test"), closing(plan.points()) as points:
+        for point in points:
+            if on_point is not None:
+                on_point(point)
+    return plan.outcome()
+
+
+def prepare_sweep(
+    data: str | Path,
+    model: str | None = None,
+    *,
+    layers: "Sequence[Layer]" = (),
+    progress: Callable[[int, int], None] | None = None,
+    on_trial: "Callable[[BatchTrial], None] | None" = None,
+) -> "SweepPlan":
+    """What `find_rate` would do, before it does it: `plan.points()`, `plan.outcome()`."""
+    from striate.api.sweep import prepare_sweep as prepare_points
+
+    return prepare_points(str(data), model, layers, progress, on_trial)
 
 
 def prepare_resumption(
-    run: str | Path, *, inexact: bool = False, progress: Callable[[int, int], None] | None = None
+    run: str | Path,
+    *,
+    inexact: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    made_by: "Maker | None" = None,
 ) -> "TrainingPlan":
-    """The rest of the stopped run in the folder `run`, as a plan like `prepare`'s."""
+    """The rest of the stopped run in the folder `run`, as a plan like `prepare`'s. made_by: as for `load`."""
     from striate.api.resumption import prepare_resumption as prepare_rest
 
-    return prepare_rest(Path(run), inexact, progress)
+    return prepare_rest(Path(run), inexact, progress, _name_of(made_by))
 
 
 def evaluate(
@@ -169,25 +250,41 @@ def evaluate(
     part: str | None = None,
     batch_size: int = 64,
     device: str = "auto",
+    made_by: "Maker | None" = None,
     progress: Callable[[int, int], None] | None = None,
     on_error: Callable[[str, Any], None] | None = None,
 ) -> "Evaluation":
     """The scores of `model` on `data`; without `data`, on the test part that it was trained beside.
 
     part: "train", "val", "test" or "all"; None takes the first there is of test, val, all. A picture
-    that cannot be read is counted and told to `on_error(key, error)`.
+    that cannot be read is counted and told to `on_error(key, error)`. made_by: as for `load`.
     """
     from striate.api.evaluation import evaluate_model
 
     source = None if data is None else str(data)
-    return evaluate_model(model, source, part, batch_size, device, progress, on_error)
+    return evaluate_model(model, source, part, batch_size, device, progress, on_error, _name_of(made_by))
 
 
-def load(path: str | Path, device: str = "auto") -> "Predictor":
-    """A model ready for pictures, from a run folder or a model file: `load("runs/a").predict("cat.jpg")`."""
+def load(path: str | Path, device: str = "auto", made_by: "Maker | None" = None) -> "Predictor":
+    """A model ready for pictures, from a run folder or a model file: `load("runs/a").predict("cat.jpg")`.
+
+    made_by: the function, or its name "package.module:function", that makes the network; no file may say it.
+    """
     from striate.runtime.predictor import load as load_predictor
 
-    return load_predictor(path, device)
+    return load_predictor(path, device, _name_of(made_by))
+
+
+@overload
+def _name_of(model: "Maker") -> str: ...
+@overload
+def _name_of(model: None) -> None: ...
+def _name_of(model: "Maker | None") -> str | None:
+    if model is None or isinstance(model, str):
+        return model
+    from striate.models.foreign import name_of
+
+    return name_of(model)
 
 
 def predict(
@@ -196,13 +293,15 @@ def predict(
     *,
     batch_size: int = 32,
     device: str = "auto",
+    made_by: "Maker | None" = None,
 ) -> "list[Classification]":
     """What is on pictures: one result for each, in order. `inputs`: files, folders (all below), zips.
 
     Raises DataError for the first picture that cannot be read; `load(model).stream` goes on without it.
+    made_by: as for `load`.
     """
     given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    return list(load(model, device).stream(pictures(given), batch_size))
+    return list(load(model, device, made_by).stream(pictures(given), batch_size))
 
 
 def pictures(inputs: Iterable[str | Path]) -> "Pictures":
@@ -226,11 +325,29 @@ def check(
     return check_data(str(data), form, near, workers, progress)
 
 
-def create(name: str, classes: tuple[str, ...] | int | None = None, **config: Any) -> "Network":
-    """A network with fresh weights by its public name: `create("resnet50", classes=10)`."""
+def create(
+    name: "Maker",
+    /,
+    classes: tuple[str, ...] | int | None = None,
+    *,
+    weights: str | Path | None = None,
+    **config: Any,
+) -> "Network":
+    """A network by its public name: `create("resnet50", classes=10)`.
+
+    "torchvision:resnet50" and "timm:resnet50" are those libraries' networks; a function that gives a torch
+    module is taken too, or "package.module:function".
+    weights: None draws fresh ones; "torchvision" takes those that torchvision publishes for ImageNet
+    ("torchvision:IMAGENET1K_V1" a certain version), a run folder or model file its own. Preprocessing and
+    classes come along unless given; for other classes the last layer is drawn.
+    """
+    if weights is not None:
+        from striate.api.starting_weights import create_with
+
+        return create_with(str(weights), _name_of(name), classes, config)
     from striate import models
 
-    return models.create(name, classes, **config)
+    return models.create(_name_of(name), classes, **config)
 
 
 def models(prefix: str | None = None) -> "tuple[ModelInfo, ...]":
@@ -245,6 +362,31 @@ def datasets() -> "tuple[DatasetInfo, ...]":
     from striate.api.listing import list_datasets
 
     return list_datasets()
+
+
+def pack_dataset(
+    data: str | Path,
+    out: str | Path,
+    *,
+    form: str | None = None,
+    shard_megabytes: float = 256.0,
+    split: Mapping[str, Any] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> "Packed":
+    """Write `data` as tar shards in the folder `out`, for data too large for many small files.
+
+    A shard has `shard_megabytes` (10**6 bytes) at most. Pictures that no training takes are left out, and
+    parts that the data lacks are made as `train` makes them, by `split` (val_fraction, test_fraction, seed).
+    Interrupted, the same call goes on. `progress` is called with "checking" or "packing" and two counts.
+    """
+    from striate.api.packing import pack_data
+    from striate.config import Layer, resolve
+    from striate.data.manifest import PackConfig
+    from striate.data.open import DataConfig
+
+    values = {"shard_megabytes": float(shard_megabytes), "split": dict(split or {})}
+    config = resolve(PackConfig, [Layer("pack_dataset", values)]).value
+    return pack_data(DataConfig(source=str(data), format=form), Path(out), config, progress)
 
 
 def explain_config(
@@ -266,15 +408,21 @@ def hash_of(model: str | Path) -> str:
 def convert(
     file: str | Path,
     *,
-    model: str,
     out: str | Path,
+    model: str | None = None,
     source: str | None = None,
     classes: tuple[str, ...] | None = None,
+    match: Literal["name", "order"] = "name",
 ) -> "ConversionReport":
-    """Write the state dict in `file` (.pt, .pth, .th) as a model file in the folder `out`."""
-    from striate.api.conversion import convert_file
+    """Write the state dict in `file` (.pt, .pth, .th) as a model file in the folder `out`.
 
-    return convert_file(Path(file), model, Path(out), source, classes)
+    model: a name that `models()` lists; None takes the only one whose tensors have the shapes of those in
+    the file. match: what tells which tensor goes where, its name or its place in the file; by "order", the
+    last layer may be absent and starts at 0.
+    """
+    from striate.api.conversion import ConversionRequest, convert_file
+
+    return convert_file(Path(file), Path(out), ConversionRequest(model, source, classes, match))
 
 
 def convert_state_dict(
@@ -284,6 +432,18 @@ def convert_state_dict(
     from striate.models.convert import convert_state_dict as convert_weights
 
     return convert_weights(state_dict, model, source)
+
+
+def summary(model: "nn.Module | str | Path", input: Sequence[int] | None = None) -> "Summary":  # noqa: A002
+    """The layers of a network: shapes, windows, receptive fields, parameters and multiply-adds.
+
+    model: any torch module, a name, a run folder or a model file. input: shape of one input, channels first:
+    `summary(module, (3, 224, 224))`; a network of striate's knows its own. `print` it for the table;
+    `.why("layer1.0.conv2")` works out the numbers of one layer.
+    """
+    from striate.api.summarising import summarise_model
+
+    return summarise_model(model, input)
 
 
 def calc(kind: Any, size: int, kernel: int, *, stride: int | None = None, **rest: Any) -> "OutputSize":

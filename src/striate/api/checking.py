@@ -1,12 +1,13 @@
 """`check` on data by name: the report, and how to tell it to people."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from striate.data.check import CheckReport, DataFacts, check
-from striate.data.dataset import Dataset
+from striate.data.dataset import Dataset, Finding
 from striate.data.open import DataConfig, open_dataset
+from striate.data.tars import TarStorage
 
 __all__ = ["Checked", "check_data", "described_pictures"]
 
@@ -78,4 +79,17 @@ def check_data(
 ) -> Checked:
     """Read and check `source`; `form` forces a format."""
     dataset = open_dataset(DataConfig(source=source, format=form))
+    if isinstance(dataset.storage, TarStorage):
+        dataset = replace(dataset, findings=(*dataset.findings, *_damage(dataset.storage, progress)))
     return Checked(dataset, check(dataset, near_duplicates=near, workers=workers, progress=progress))
+
+
+def _damage(storage: TarStorage, progress: Callable[[int, int], None] | None) -> Iterator[Finding]:
+    """A finding for each tar whose checksum is wrong."""
+    done = 0
+    for pictures, finding in storage.damage():
+        done += pictures
+        if progress is not None:
+            progress(done, len(storage.rows))
+        if finding is not None:
+            yield finding

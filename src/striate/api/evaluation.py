@@ -62,9 +62,10 @@ def evaluate_model(
     device: str,
     progress: Progress | None,
     on_error: OnError | None,
+    made_by: str | None = None,
 ) -> Evaluation:
     """The scores of `model` on `part` of `data`; without `data` on the test part it was trained beside."""
-    predictor = load(model, device)
+    predictor = load(model, device, made_by)
     folder = Path(model) if Path(model).is_dir() else Path(model).parent
     dataset, notes = (_own_data(folder), ()) if data is None else _given_data(folder, data)
     indices, chosen = _choose(dataset, part)

@@ -15,7 +15,7 @@ class ModelInfo:
     name: str
     task: str
     family: str
-    parameters: int  # trainable, with its default classes and input
+    parameters: int | None  # trainable, with its default classes and input; None: not counted
     input: tuple[int, int]  # height, width
     color: str
     summary: str  # first line of the family's page
@@ -35,21 +35,40 @@ class DatasetInfo:
 
 
 def list_models(prefix: str | None) -> tuple[ModelInfo, ...]:
-    """The networks whose name begins with `prefix`. Raises UnknownName where there is none."""
+    """The networks whose name begins with `prefix`. Raises UnknownName where there is none.
+
+    Those of other libraries are listed where the prefix says so, as in "timm:", and are not built for it.
+    """
     from striate import models
 
+    if prefix is not None and ":" in prefix:
+        return _foreign_models(prefix)
     names = [name for name in models.variants() if name.startswith(prefix or "")]
     if not names:
         raise UnknownName("model", prefix or "", models.variants())
     return tuple(map(_model_info, names))
 
 
+def _foreign_models(prefix: str) -> tuple[ModelInfo, ...]:
+    from striate.models import foreign
+
+    library = foreign.library_of(prefix)
+    if library is None:
+        raise UnknownName("models", prefix, [f"{library}:" for library in foreign.LIBRARIES])
+    names = [name for name in foreign.listed(library) if name.startswith(prefix)]
+    if not names:
+        raise UnknownName("model", prefix, foreign.listed(library))
+    specs = ((name, foreign.VARIANTS[name].preprocess) for name in names)
+    summary = f"A network of {library}"
+    task = foreign.ForeignNetwork.task
+    return tuple(ModelInfo(name, task, library, None, spec.size, spec.color, summary) for name, spec in specs)
+
+
 def _model_info(name: str) -> ModelInfo:
-    import torch
-
     from striate import models
+    from striate.models.unweighted import unweighted
 
-    with torch.device("meta"):
+    with unweighted():
         network = models.create(name)
     family = models.family_of(name)
     spec = network.preprocess

@@ -13,7 +13,9 @@ from striate.api.training import (
     circumstances_of,
     make_network,
     planned,
+    refuse_unlike,
     resume_command,
+    take_weights,
 )
 from striate.data.check import CheckReport, check
 from striate.data.dataset import Dataset, Part
@@ -26,23 +28,32 @@ _NAMED = 3  # pictures
 _SETTINGS = "settings."  # what the names of settings begin with among the circumstances
 
 
-def prepare_resumption(folder: Path, inexact: bool, progress: Progress | None = None) -> TrainingPlan:
+def prepare_resumption(
+    folder: Path, inexact: bool, progress: Progress | None = None, made_by: str | None = None
+) -> TrainingPlan:
     """The plan of the rest of the run in `folder`: its settings, its parts, its newest intact checkpoint.
 
     Raises UsageError for a folder without a run, a finished run, and, unless `inexact`, where the result
-    would not have the bits of an undisturbed run; then it lists what differs.
+    would not have the bits of an undisturbed run; then it lists what differs. `made_by` names the function,
+    if any, that makes the network; raises ModelError where it is needed, for no file may say it.
     """
     from striate.training.checkpoints import find_newest
+    from striate.training.processes import join
 
+    join()
     _refuse_unless_unfinished(folder)
     found = find_newest(folder)
     resolved = recorded_settings(folder / CONFIG_FILE)
+    _refuse_other_maker(folder, resolved.value.model, made_by)
     opened = open_dataset(resolved.value.data)
     report = check(opened, near_duplicates=False, progress=progress)
+    refuse_unlike(report.facts.fingerprint)
     split = read_split(folder)
     dataset = _with_parts(opened, report, split)
     _refuse_other_classes(folder, resolved.value, dataset)
     network = make_network(resolved.value, dataset)
+    if found.checkpoint is None:
+        take_weights(network, resolved.value)
     now = circumstances_of(network, resolved.value, report.facts.fingerprint)
     before = now if found.checkpoint is None else found.checkpoint.state.circumstances
     _refuse_other_settings(folder, before, now)
@@ -66,6 +77,18 @@ def refuse_beside(where: str, given: Sequence[str]) -> None:
             where,
             f"a resumed run keeps its data and settings, so {', '.join(given)} cannot be given",
             "leave that out, or start a new run",
+        )
+
+
+def _refuse_other_maker(folder: Path, model: str, made_by: str | None) -> None:
+    """Raise where a function makes the run's network and the caller did not name it, or named another."""
+    from striate.models.foreign import refuse_code
+
+    if made_by is None:
+        refuse_code(model, folder)
+    elif made_by != model:
+        raise UsageError(
+            f"--model {made_by}", f"the network of this run is {model}", f"say {model}, or nothing"
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from striate.api.starting_weights import FINE_TUNING, InitConfig, StartingWeights
 from striate.config import Layer, Resolved, Settings, leaves, read_toml, resolve
 from striate.data.augment import AugmentConfig
 from striate.data.cache import CacheConfig
@@ -45,6 +46,7 @@ class RunConfig(Settings, frozen=True):
     data: DataConfig
     model: str  # public name of the network
     network: Any  # the family's own Config, preprocessing and classes included
+    init: InitConfig = InitConfig()
     augment: AugmentConfig = AugmentConfig()
     cache: CacheConfig = CacheConfig()
     training: TrainingConfig = TrainingConfig()
@@ -62,9 +64,14 @@ def lasting_source(source: str) -> str:
 
 
 def run_settings(
-    model: Layer, source: str, classes: tuple[str, ...], facts: DataFacts, layers: Sequence[Layer]
+    model: Layer,
+    source: str,
+    classes: tuple[str, ...],
+    facts: DataFacts,
+    layers: Sequence[Layer],
+    start: StartingWeights | None = None,
 ) -> Resolved[RunConfig]:
-    """The whole on data of these `facts`: defaults, recipe, what was measured, `layers`.
+    """The whole on data of these `facts`: defaults, recipe, what was measured, what `start` brings, `layers`.
 
     `model` is the layer that names the network; it wins over the names in `layers`.
     """
@@ -73,17 +80,20 @@ def run_settings(
     name: str = model.values["model"]
     family = models.family_of(name)
     default = family.VARIANTS[name]
-    asked = [_completed(layer, default.preprocess) for layer in layers]
+    asked = [_completed(layer, start.preprocess if start else default.preprocess) for layer in layers]
     base = [
         Layer("DATA", {"data": {"source": lasting_source(source)}}),
         Layer(f"default of {name}", {"network": msgspec.to_builtins(default)}),
         Layer(f"recipe of {name}", family.recipe(default) if hasattr(family, "recipe") else {}),
+        *([Layer("fine-tuning", FINE_TUNING)] if start else []),
         Layer("the data", {"network": {"classes": classes}}),
         *_size_of_pictures(family, facts),
         *_colors_of_pictures(family, facts),
     ]
     measured = _measured_statistics([*base, *asked], facts)
-    return resolve(_run_config_for(family), [*base, measured, *asked, model])
+    brought = [Layer(f"weights {start.source}", {"network": start.network_settings(name)})] if start else []
+    every = [*base, measured, *brought, *asked, model, *_named(start, layers)]
+    return resolve(_run_config_for(family), every)
 
 
 def recorded_settings(path: Path) -> Resolved[RunConfig]:
@@ -106,6 +116,14 @@ def _run_config_for(family: Any) -> type[RunConfig]:
     """RunConfig with the family's own Config as its `network`, so that every key is checked."""
     fields = [("network", family.Config)]
     return msgspec.defstruct("RunConfig", fields, bases=(RunConfig,), frozen=True, kw_only=True)  # type: ignore[return-value]
+
+
+def _named(start: StartingWeights | None, layers: Sequence[Layer]) -> list[Layer]:
+    """The weights as a later command in another folder will find them, and their hash."""
+    if start is None:
+        return []
+    asked = [layer.origin for layer in layers if "weights" in layer.values.get("init", {})]
+    return [Layer(asked[-1], {"init": {"weights": start.source, "sha256": start.sha256}})]
 
 
 def _completed(layer: Layer, default: Preprocess) -> Layer:
@@ -140,8 +158,11 @@ def _size_of_pictures(family: Any, facts: DataFacts) -> list[Layer]:
 
 
 def _colors_of_pictures(family: Any, facts: DataFacts) -> list[Layer]:
-    """Gray pictures train a gray network; a family that takes any size takes colour as it comes too."""
-    if facts.gray:
+    """Gray pictures train a gray network; a family that takes any size takes colour as it comes too.
+
+    A foreign network takes three channels; gray pictures come repeated.
+    """
+    if facts.gray and not getattr(family, "NEEDS_COLOR", False):
         return [Layer("colour of the pictures", {"network": {"preprocess": {"color": "gray"}}})]
     if hasattr(family, "NATIVE_SIZE_UP_TO"):
         return [Layer("colour of the pictures", {"network": {"preprocess": {"color": "rgb"}}})]

@@ -18,13 +18,32 @@ class Shorthand:
 
     name: str
     path: str  # dotted, in RunConfig
-    kind: Literal["int", "float", "text", "flag", "names"]
+    kind: Literal["int", "int or auto", "float", "text", "flag", "names", "patterns"]
     help: str
+    alias: str | None = None  # another name for the flag
 
 
 SHORTHANDS = (
+    Shorthand(
+        "init",
+        "init.weights",
+        "text",
+        "Begin with weights: torchvision (ImageNet), a run folder or a model file.",
+    ),
+    Shorthand(
+        "freeze",
+        "training.freeze",
+        "patterns",
+        "Do not train the parameters of these names: 'trunk.*'; several times for several patterns.",
+    ),
     Shorthand("epochs", "training.epochs", "int", "Passes over the training pictures."),
-    Shorthand("batch_size", "training.batch_size", "int", "Pictures in one step."),
+    Shorthand(
+        "batch_size",
+        "training.batch_size",
+        "int or auto",
+        "Pictures in one step; auto: the fastest that fits, timed.",
+        alias="batch",
+    ),
     Shorthand("learning_rate", "training.learning_rate", "float", "Step size at its highest."),
     Shorthand("size", "network.preprocess.size", "int", "Side of the network's input, in pixels."),
     Shorthand("classes", "data.classes", "names", "Only these classes, in this order: ant,bee."),
@@ -45,6 +64,7 @@ SHORTHANDS = (
     Shorthand("seed", "training.seed", "int", "Seed of weights, order and augmentation."),
     Shorthand("device", "training.device", "text", "auto, cpu, cuda, cuda:1 or mps."),
     Shorthand("precision", "training.precision", "text", "auto, fp32 or bf16."),
+    Shorthand("sync_bn", "training.sync_bn", "flag", "Batch norm over all processes of torchrun."),
     Shorthand("workers", "training.workers", "int", "Threads that load pictures."),
     Shorthand(
         "deterministic", "training.deterministic", "flag", "The same bits at every run, a little slower."
@@ -66,5 +86,6 @@ def shorthand_layers(values: Mapping[str, Any], verb: str = "") -> "list[Layer]"
             raise UnknownName(verb or "striate train", name, known)
         if value is not None:
             origin = f"{verb}({name}=)" if verb else f"--{name.replace('_', '-')}"
-            layers.append(Layer(origin, nested(known[name].path, value)))
+            is_one = known[name].kind == "patterns" and isinstance(value, str)
+            layers.append(Layer(origin, nested(known[name].path, (value,) if is_one else value)))
     return layers

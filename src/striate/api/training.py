@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
@@ -16,16 +16,24 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from striate import plugins, tasks
+from striate.api.batch import OnTrial, asks_for_search, measured_lines, search_batch, without_search
 from striate.api.checking import described_pictures
 from striate.api.evaluation import evaluate_indices
 from striate.api.runfiles import CONFIG_FILE, METRICS_FILE, EventLog, write_split, write_text
 from striate.api.settings import RunConfig, data_settings, flat_settings, run_settings
+from striate.api.starting_weights import (
+    Begun,
+    asked_weights,
+    begin_with,
+    model_of_weights,
+    starting_weights,
+)
 from striate.config import Layer, Resolved, Settings, to_toml
 from striate.data.check import CheckReport, check
 from striate.data.dataset import PARTS, Dataset, Part
 from striate.data.open import open_dataset
 from striate.data.split import complete
-from striate.errors import DataError, DiskFull, Interrupted, UsageError
+from striate.errors import DataError, DiskFull, EnvironmentProblem, Interrupted, UsageError
 from striate.modelfile import MODEL_FILE
 from striate.runtime.predictor import Predictor, load
 from striate.tasks.classification import Scores
@@ -36,7 +44,9 @@ from striate.training.lock import locked
 if TYPE_CHECKING:
     from striate.models.network import Network
     from striate.training.checkpoints import Checkpoint
+    from striate.training.estimate import Setup
     from striate.training.events import Event
+    from striate.training.layout import Layout
     from striate.training.loaders import Loaders
 
 __all__ = [
@@ -48,8 +58,10 @@ __all__ = [
     "make_network",
     "planned",
     "prepare",
+    "refuse_unlike",
     "resume_command",
     "settle",
+    "take_weights",
 ]
 
 Progress = Callable[[int, int], None]
@@ -66,6 +78,7 @@ class Run:
     scores: Scores  # of the test part; of the validation part where the data leaves no test part
     part: str  # which of them
     seconds: float  # of training, wall clock
+    made_by: str | None = None  # the function that makes its network, which its files may not say
 
     def __repr__(self) -> str:
         scores = ", ".join(f"{name} {value:.4f}" for name, value in self.metrics.items())
@@ -74,7 +87,7 @@ class Run:
     @property
     def model(self) -> Predictor:
         """Its best model: `run.model.predict("cat.jpg")`."""
-        return load(self.folder)
+        return load(self.folder, made_by=self.made_by)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -97,6 +110,11 @@ class Resumption:
 
     checkpoint: "Checkpoint | None"  # None: it was stopped before its first one, and begins anew
     notes: tuple[str, ...] = ()  # what is not as it was, for the log and the reader
+
+    @property
+    def layout(self) -> "Layout | None":
+        """In which the run's maps lie in memory; None where that is still to be chosen."""
+        return None if self.checkpoint is None else self.checkpoint.state.progress.layout
 
     @property
     def position(self) -> int:
@@ -122,15 +140,21 @@ class TrainingPlan:
     loaders: "Loaders"
     task: ModuleType
     folder: Path
-    seconds_per_epoch: float  # estimated from timed steps
+    setup: "Setup"  # what a few steps told
     where: str  # "2 CPU threads, bf16 (AMX), memory kept"
     resumption: Resumption | None = None  # None: a new run
+    begun: Begun | None = field(default=None, init=False)  # what became of the weights it begins with
     seconds: float = field(default=0.0, init=False)  # of training, those before an interruption included
 
     @property
     def config(self) -> RunConfig:
         """The settings without their origins."""
         return self.resolved.value
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        """An estimate, from timed steps."""
+        return self.setup.seconds_per_step * len(self.loaders.train)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -160,31 +184,71 @@ class TrainingPlan:
             [
                 f"{config.model}: {weights:,} weights",
                 f"input {spec.size[0]}x{spec.size[1]} {channels} ({spec.fit})   mean {mean}   std {std}",
+                *self._frozen(),
             ],
         )
+        if self.begun is not None:
+            yield "weights", self.begun.describe()
         changes = ", ".join(f"{name} {value}" for name, value in _active(config.augment)) or "none"
         yield (
             "training",
             [
                 f"{training.epochs} epochs of {len(self.loaders.train)} steps, batch {training.batch_size}, "
                 f"{training.optimiser}, learning rate {training.peak_rate:g} {training.schedule}",
+                *measured_lines(self.resolved),
                 f"augmentation: {changes}",
             ],
         )
-        yield "device", [f"{self.where}, about {_spoken(self.seconds_per_epoch)} an epoch"]
+        yield (
+            "device",
+            [f"{self.where}, about {_spoken(self.seconds_per_epoch)} an epoch", *self._processes()],
+        )
         yield "files", [f"{self.folder}/"]
         if self.resumption is not None:
             yield "resumed", [self.resumption.describe()]
+
+    def _frozen(self) -> Iterator[str]:
+        from striate.models.network import frozen_norms
+
+        if self.config.training.freeze:
+            frozen = [weight for weight in self.network.parameters() if not weight.requires_grad]
+            norms = sum(1 for _ in frozen_norms(self.network))
+            keep = f"; {norms} batch normalisations keep their statistics" if norms else ""
+            count = sum(weight.numel() for weight in frozen)
+            yield f"frozen: {count:,} weights in {len(frozen)} tensors{keep}"
+
+    def _processes(self) -> Iterator[str]:
+        from striate.training.processes import team
+
+        count, training = team().count, self.config.training
+        if count > 1:
+            norm = "over all of them" if training.sync_bn else "of each alone (training.sync_bn to share)"
+            yield (
+                f"{count} processes, each {training.batch_size / count:g} pictures of a batch; "
+                f"batch norm {norm}"
+            )
+        if self.setup.parts > training.accumulate:
+            yield f"a batch goes in {self.setup.parts} parts, which is what fits the memory"
 
     def events(self) -> "Iterator[Event]":
         """Train, telling what happens; each event is also a line of the run's events.jsonl.
 
         Raises EnvironmentProblem where another process trains in the folder.
         """
+        from striate.training.processes import team
+
         checkpoint = None if self.resumption is None else self.resumption.checkpoint
         self.seconds = 0.0 if checkpoint is None else checkpoint.state.progress.seconds
         began = time.monotonic() - self.seconds
-        with locked(self.folder), _resumable(self.folder):
+        with _resumable(self.folder):
+            if team().is_first:
+                yield from self._written_events(checkpoint)
+            else:
+                yield from self._fit(checkpoint)
+        self.seconds = time.monotonic() - began
+
+    def _written_events(self, checkpoint: "Checkpoint | None") -> "Iterator[Event]":
+        with locked(self.folder):
             self._refuse_taken()
             if self.resumption is None:
                 # In this order: a folder with settings always has its split.
@@ -200,25 +264,35 @@ class TrainingPlan:
                         told.add(note)
                         log.write(NoteEvent(note))
                         yield NoteEvent(note)
-        self.seconds = time.monotonic() - began
 
     def finish(self) -> Run:
-        """Measure the best model on the test part and write the scores beside it."""
+        """Measure the best model on the test part and write the scores beside it; the first process does."""
+        from striate.training.processes import team
+
+        with _resumable(self.folder):
+            return team().from_first(self._measured)
+
+    def _measured(self) -> Run:
+        from striate.models.foreign import is_code
+
         order: tuple[Part, ...] = ("test", "val", "train")
         part = next(part for part in order if self.counts[part])
-        with locked(self.folder), _resumable(self.folder):
-            predictor = load(self.folder, self.config.training.device)
+        with locked(self.folder):
+            made_by = self.config.model if is_code(self.config.model) else None
+            predictor = load(self.folder, self.config.training.device, made_by)
             found = evaluate_indices(predictor, self.dataset, self.dataset.indices(part))
-            run = Run(self.folder, found.scores, part, self.seconds)
+            run = Run(self.folder, found.scores, part, self.seconds, made_by)
             write_text(self.folder / METRICS_FILE, json.dumps(run.to_dict(), indent=1) + "\n")
         return run
 
     def _fit(self, checkpoint: "Checkpoint | None") -> "Generator[Event, None, None]":
         from striate.models import card_of
-        from striate.training.fit import fit
+        from striate.training.fit import Start, fit
 
         fingerprint = self.report.facts.fingerprint
         data = {"source": self.config.data.source, "fingerprint": fingerprint, "pictures": self.counts}
+        if self.config.init.weights is not None:
+            data["init"] = msgspec.to_builtins(self.config.init)
         return fit(
             self.network,
             self.task,
@@ -226,8 +300,12 @@ class TrainingPlan:
             self.config.training,
             self.folder,
             card_of(self.network, data),
-            checkpoint,
-            circumstances_of(self.network, self.config, fingerprint),
+            Start(
+                checkpoint,
+                self.setup.layout,
+                self.setup.parts,
+                circumstances_of(self.network, self.config, fingerprint),
+            ),
         )
 
     def _notes(self, log: EventLog) -> "Iterator[NoteEvent]":
@@ -256,14 +334,40 @@ def prepare(
     out: str | Path | None = None,
     layers: Sequence[Layer] = (),
     progress: Progress | None = None,
+    on_trial: OnTrial | None = None,
 ) -> TrainingPlan:
     """The plan of a run: data looked over and split, settings resolved, network built, steps timed.
 
     Raises a StriateError naming what is in the way; nothing is written but an empty run folder.
     """
-    resolved, dataset, report = settle(source, model, layers, progress)
+    from striate.training.processes import join
+
+    members = join()
+    resolved, dataset, report = settle(source, model, layers, progress, on_trial)
+    refuse_unlike(report.facts.fingerprint)
     network = make_network(resolved.value, dataset)
-    return planned(resolved, dataset, report, network, lambda: _run_folder(out, resolved.value))
+    begun = take_weights(network, resolved.value)
+    plan = planned(
+        resolved,
+        dataset,
+        report,
+        network,
+        lambda: members.from_first(lambda: _run_folder(out, resolved.value)),
+    )
+    plan.begun = begun
+    return plan
+
+
+def refuse_unlike(fingerprint: str) -> None:
+    """Raise DataError where the processes of this run do not see the same data."""
+    from striate.training.processes import team
+
+    found = team().gather(fingerprint)
+    if len(set(found)) > 1:
+        unlike = ", ".join(str(rank) for rank, other in enumerate(found) if other != found[0])
+        raise DataError(
+            f"process {unlike}", "it sees other data than process 0", "give all of them the same data"
+        )
 
 
 def make_network(config: RunConfig, dataset: Dataset) -> "Network":
@@ -271,12 +375,28 @@ def make_network(config: RunConfig, dataset: Dataset) -> "Network":
     import torch
 
     from striate import models
+    from striate.training.beginning import start_pictures
+    from striate.training.freezing import freeze
 
     torch.manual_seed(config.training.seed)
     settings = {
         name: value for name, value in msgspec.to_builtins(config.network).items() if name != "classes"
     }
-    return models.create(config.model, dataset.classes, **settings)
+    network = models.create(config.model, dataset.classes, **settings)
+    start_from = getattr(models.family_of(config.model), "start_from", None)
+    if start_from is not None:
+        start_from(network, start_pictures(dataset, network.preprocess, config.training.seed))
+    freeze(network, config.training.freeze)
+    return network
+
+
+def take_weights(network: "Network", config: RunConfig) -> Begun | None:
+    """Put the weights that `config.init` names into `network`; what became of each, None without any.
+
+    Raises ModelError where they do not fit, EnvironmentProblem where they cannot be fetched.
+    """
+    start = starting_weights(config.init, config.model)
+    return None if start is None else begin_with(network, start)
 
 
 def planned(
@@ -290,13 +410,14 @@ def planned(
     """The plan for what is known already: makes the loaders and times a few steps, then asks for `folder`."""
     from striate.ops.device import choose_device
     from striate.training.device import choose_memory, choose_precision, choose_threads, describe
-    from striate.training.estimate import seconds_per_step
+    from striate.training.estimate import try_steps
     from striate.training.loaders import make_loaders
 
     config = resolved.value
     task = plugins.load(tasks, dataset.task)
     loaders = make_loaders(dataset, network.preprocess, task, config.training, config.augment, config.cache)
-    seconds = seconds_per_step(network, loaders.train, config.training) * len(loaders.train)
+    known = resumption.layout if resumption else None
+    setup = try_steps(network, loaders.train, config.training, known)
     device = choose_device(config.training.device)
     threads = choose_threads(config.training.threads, network, config.training.batch_size)
     precision = choose_precision(config.training.precision, device)
@@ -309,7 +430,7 @@ def planned(
         loaders=loaders,
         task=task,
         folder=folder(),
-        seconds_per_epoch=seconds,
+        setup=setup,
         where=describe(device, precision, threads, kept),
         resumption=resumption,
     )
@@ -336,9 +457,15 @@ def resume_command(folder: Path) -> str:
 @contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
     """Within it, what stops a run says how to go on with it."""
+    from striate.training.processes import is_lost_peer
+
     try:
         with raise_on_sigterm():
             yield
+    except RuntimeError as error:
+        if not is_lost_peer(error):
+            raise
+        raise EnvironmentProblem(folder, "another process of this run ended", _way_on(folder)) from error
     except (KeyboardInterrupt, Terminated) as stop:
         reason, code = ("SIGTERM", 143) if isinstance(stop, Terminated) else ("Ctrl-C", 130)
         raise Interrupted(folder, f"stopped at once by {reason}", _way_on(folder), code) from None
@@ -352,7 +479,11 @@ def _way_on(folder: Path) -> str:
 
 
 def settle(
-    source: str, model: str | None, layers: Sequence[Layer], progress: Progress | None = None
+    source: str,
+    model: str | None,
+    layers: Sequence[Layer],
+    progress: Progress | None = None,
+    on_trial: OnTrial | None = None,
 ) -> tuple[Resolved[RunConfig], Dataset, CheckReport]:
     """The settings of a run, its usable pictures with their parts, and what the check found."""
     data = data_settings(source, layers).value
@@ -361,8 +492,18 @@ def settle(
     usable = report.usable
     dataset = complete(found.only(usable), data.split, report.groups[usable])
     _refuse_untrainable(dataset)
-    named = Layer("--model", {"model": model}) if model else _asked_model(layers) or _default_model(report)
-    resolved = run_settings(named, source, dataset.classes, report.facts, layers)
+    init = asked_weights(layers).value
+    asked = Layer("--model", {"model": model}) if model else _asked_model(layers)
+    named = asked or model_of_weights(init) or _default_model(report)
+    if named.is_file:
+        _refuse_code(named)
+    start = starting_weights(init, named.values["model"])
+    given = without_search(layers)
+    resolved = run_settings(named, source, dataset.classes, report.facts, given, start)
+    if asks_for_search(layers):
+        network = make_network(resolved.value, dataset)
+        measured = search_batch(resolved, dataset, network, given, on_trial)
+        resolved = run_settings(named, source, dataset.classes, report.facts, [*given, *measured], start)
     return resolved, dataset, report
 
 
@@ -378,7 +519,13 @@ def _refuse_untrainable(dataset: Dataset) -> None:
 
 def _asked_model(layers: Sequence[Layer]) -> Layer | None:
     named = [layer for layer in layers if "model" in layer.values]
-    return Layer(named[-1].origin, {"model": named[-1].values["model"]}) if named else None
+    return replace(named[-1], values={"model": named[-1].values["model"]}) if named else None
+
+
+def _refuse_code(named: Layer) -> None:
+    from striate.models.foreign import refuse_code
+
+    refuse_code(str(named.values["model"]), named.origin)
 
 
 def _default_model(report: CheckReport) -> Layer:
@@ -397,7 +544,7 @@ def _run_folder(out: str | Path | None, config: RunConfig) -> Path:
             )
     else:
         stem = Path(config.data.source).name.partition(".")[0] or "data"
-        base = f"{config.model}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', stem)}"
+        base = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{config.model}-{stem}")
         numbered = (Path("runs") / (base if n == 1 else f"{base}-{n}") for n in range(1, 100_000))
         folder = next(candidate for candidate in numbered if not candidate.exists())
     try:

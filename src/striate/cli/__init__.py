@@ -3,7 +3,7 @@
 import os
 import sys
 
-from striate.errors import EnvironmentProblem, Interrupted, StriateError, printable
+from striate.errors import EnvironmentProblem, Interrupted, StriateError, UsageError, printable
 
 __all__ = ["main"]
 
@@ -55,6 +55,9 @@ def _run(arguments: list[str]) -> int:
 
 
 def _report(error: StriateError, arguments: list[str]) -> int:
+    rank = os.environ.get("RANK", "0")
+    if rank != "0" and isinstance(error, UsageError | Interrupted):
+        return error.exit_code  # the first process says the same
     if "--debug" in arguments:
         import traceback
 
@@ -64,5 +67,6 @@ def _report(error: StriateError, arguments: list[str]) -> int:
 
         print(json.dumps(error.to_dict()), file=sys.stderr)
     else:
-        print(f"error: {printable(error)}", file=sys.stderr)
+        where = "" if rank == "0" else f" in process {rank}"
+        print(f"error{where}: {printable(error)}", file=sys.stderr)
     return error.exit_code

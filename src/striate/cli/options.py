@@ -1,6 +1,7 @@
 """The options that several verbs share: a run's settings as flags."""
 
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,28 @@ from striate.errors import UsageError
 if TYPE_CHECKING:
     from striate.config import Layer
 
-__all__ = ["layers_of", "run_options"]
+__all__ = ["command_line", "layers_of", "run_options"]
 
 Command = Callable[..., Any]
 
-_TYPES: dict[str, Any] = {"int": int, "float": float, "text": str, "names": str}
+
+def integer_or_auto(text: str) -> int | str:
+    """The value of a flag; its name is what the help shows for it."""
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is neither a whole number nor auto") from None
+
+
+_TYPES: dict[str, Any] = {
+    "int": int,
+    "int or auto": integer_or_auto,
+    "float": float,
+    "text": str,
+    "names": str,
+}
 
 
 def run_options(function: Command) -> Command:
@@ -27,8 +45,12 @@ def run_options(function: Command) -> Command:
             option = click.option(
                 f"{flag}/--no-{flag[2:]}", shorthand.name, default=None, help=shorthand.help
             )
+        elif shorthand.kind == "patterns":
+            several: dict[str, Any] = {"multiple": True, "metavar": "PATTERN", "callback": _none_if_empty}
+            option = click.option(flag, shorthand.name, help=shorthand.help, **several)
         else:
-            option = click.option(flag, shorthand.name, type=_TYPES[shorthand.kind], help=shorthand.help)
+            flags = [flag] + ([f"--{shorthand.alias}"] if shorthand.alias else [])
+            option = click.option(*flags, shorthand.name, type=_TYPES[shorthand.kind], help=shorthand.help)
         function = option(function)
     for option in (
         click.option(
@@ -41,6 +63,11 @@ def run_options(function: Command) -> Command:
     return function
 
 
+def _none_if_empty(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> Any:  # noqa: ARG001
+    """Like other flags, one that was not typed is None."""
+    return value or None
+
+
 def layers_of(config: str | None, assignments: Sequence[str], flags: dict[str, Any]) -> "list[Layer]":
     """The layers that a command line gives: the file, then --set, then the flags."""
     from striate.config import Layer, assignment, read_toml
@@ -49,6 +76,30 @@ def layers_of(config: str | None, assignments: Sequence[str], flags: dict[str, A
     layers += [Layer(f"--set {text}", assignment(text)) for text in assignments]
     named = {name: _names(name, value) if name == "classes" else value for name, value in flags.items()}
     return layers + shorthand_layers(named)
+
+
+def command_line(verb: str, data: str, given: Mapping[str, Any], changed: Mapping[str, Any]) -> str:
+    """What to type for `verb` on `data` with the options `given`, but for those that `changed` has."""
+    paths = {shorthand.name: shorthand.path for shorthand in SHORTHANDS}
+    replaced = {paths[name] for name in changed}
+    words = ["striate", verb, data]
+    for name in ("model", "config"):
+        words += [f"--{name}", given[name]] if given[name] is not None else []
+    for text in given["assignments"]:
+        words += [] if text.partition("=")[0].strip() in replaced else ["--set", text]
+    for name in paths:
+        value = changed.get(name, given[name])
+        if value is not None:
+            words += _typed(name.replace("_", "-"), value)
+    return shlex.join(words)
+
+
+def _typed(flag: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if isinstance(value, tuple):
+        return [word for pattern in value for word in (f"--{flag}", pattern)]
+    return [f"--{flag}", str(value)]
 
 
 def _names(flag: str, text: str | None) -> tuple[str, ...] | None:

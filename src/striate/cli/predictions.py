@@ -90,7 +90,12 @@ def _spreadsheet_safe(text: str) -> str:
 
 
 def write_predictions(
-    model: str, inputs: Sequence[str], writer: Writer, batch_size: int, device: str
+    model: str,
+    inputs: Sequence[str],
+    writer: Writer,
+    batch_size: int,
+    device: str,
+    made_by: str | None = None,
 ) -> Counts:
     """Write a result for each picture of `inputs` that can be read, report the others on stderr."""
     counts, console = Counts(), message_console()
@@ -99,7 +104,7 @@ def write_predictions(
         counts.failed += 1
         console.print(f"error: {error}", markup=False, soft_wrap=True)
 
-    predictor = api.load(model, device)
+    predictor = api.load(model, device, made_by)
     paths = api.pictures(inputs)
     for finding in paths.findings:
         report(finding.file, DataError(finding.file, finding.message, finding.fix))

@@ -1,6 +1,7 @@
 """Where text goes: data to stdout, everything else to stderr; plain when nobody is watching."""
 
 import json
+import os
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
@@ -20,6 +21,7 @@ __all__ = [
     "data_console",
     "duration",
     "emit_json",
+    "is_first_process",
     "message_console",
     "percent",
     "print_labelled",
@@ -32,16 +34,27 @@ _LABEL_WIDTH = 11  # of the column that says what a line is about
 _BLOCKS, _ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "._-=+*#@"
 
 
+def is_first_process() -> bool:
+    """Whether this is the only process of its command, or the one of several (torchrun's) that speaks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def data_console() -> Console:
     """For results: stdout. Wide enough for a table where no terminal says its width."""
-    console = Console(highlight=False, emoji=False)
-    return console if console.is_terminal else Console(highlight=False, emoji=False, width=120)
+    return _console(stderr=False)
 
 
 def message_console() -> Console:
     """For plans, progress and remarks: stderr."""
-    console = Console(stderr=True, highlight=False, emoji=False)
-    return console if console.is_terminal else Console(stderr=True, highlight=False, emoji=False, width=120)
+    return _console(stderr=True)
+
+
+def _console(stderr: bool) -> Console:
+    quiet = not is_first_process()
+    console = Console(stderr=stderr, highlight=False, emoji=False, quiet=quiet)
+    if console.is_terminal:
+        return console
+    return Console(stderr=stderr, highlight=False, emoji=False, quiet=quiet, width=120)
 
 
 def print_labelled(console: Console, label: str, lines: Iterable[str], style: str = f"bold {ACCENT}") -> None:
@@ -56,7 +69,8 @@ def print_labelled(console: Console, label: str, lines: Iterable[str], style: st
 
 def emit_json(value: Any) -> None:
     """One JSON document on stdout."""
-    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    if is_first_process():
+        click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
 def percent(fraction: float) -> str:

@@ -30,7 +30,7 @@ class TrainingView:
 
     def __init__(self) -> None:
         self.console = message_console()
-        self.bar = _bar(self.console) if self.console.is_terminal else None
+        self.bar = _bar(self.console) if self.console.is_terminal and not self.console.quiet else None
         self.task: Any = None
         self.best = 0.0
         self.scores: list[float] = []
@@ -53,6 +53,11 @@ class TrainingView:
         """Progress of the look at the data."""
         if self.bar is not None:
             self._show("checking", done, total, "pictures")
+
+    def trial(self, trial: "api.BatchTrial") -> None:
+        """What one batch size told."""
+        self._stop_bar()
+        print_labelled(self.console, "trying", [trial.describe()])
 
     def plan(self, plan: "api.TrainingPlan") -> None:
         """The plan, before anything is trained."""

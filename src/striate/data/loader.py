@@ -23,7 +23,7 @@ from striate.data.mixing import mixture, partners
 from striate.errors import DataError
 from striate.structures import Batch, ClassTargets, Geometry
 
-__all__ = ["EvalLoader", "MakeTargets", "TrainLoader"]
+__all__ = ["EvalLoader", "MakeTargets", "Shard", "TrainLoader"]
 
 Arrays = NDArray[Any]
 ItemT = TypeVar("ItemT")
@@ -34,12 +34,23 @@ MakeTargets = Callable[[NDArray[np.int64]], ClassTargets[NDArray[np.float32]]]
 
 
 @dataclass(frozen=True, slots=True)
+class Shard:
+    """Which process of how many takes its share of every batch."""
+
+    rank: int = 0
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class TrainLoader:
     """Batches of the items `indices`, every one once an epoch, shuffled and augmented anew each epoch.
 
     No sample is left out: where the last batch would hold one picture alone, of which batch normalisation
     cannot take statistics, it joins the batch before. A batch's `geometry` and `keys` are those of its
     own pictures, before mirroring, shifting and mixing.
+
+    With a `shard`, a batch is this process's share of what one process would have had: every `count`-th
+    picture. Where that would leave one of them with fewer than two, each has the whole batch.
     """
 
     pictures: Pictures  # at the input's size; made by `Pictures.for_cutting` where `augmentation` cuts
@@ -49,12 +60,15 @@ class TrainLoader:
     batch_size: int
     seed: int
     workers: int  # threads that work ahead; 0: none
+    shard: Shard = Shard()
     labels: NDArray[np.int64] = field(init=False)  # class ids of the whole dataset
+    blocks: NDArray[np.int64] | None = field(init=False)  # which pictures of it are best read together
 
     def __post_init__(self) -> None:
         if not len(self.indices):
             raise DataError(self.pictures.dataset.name, "no picture is left to train on", "give a train part")
         object.__setattr__(self, "labels", _labels(self.pictures, self.indices))
+        object.__setattr__(self, "blocks", self.pictures.dataset.blocks())
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -68,8 +82,18 @@ class TrainLoader:
         ends its threads.
         """
         drawn = Draws(self.seed, epoch)
-        parts = self._parts(drawn.order(self.indices))[skip:]
+        parts = [self._share(part) for part in self._parts(drawn.order(self.indices, self.blocks))[skip:]]
         return _in_order(lambda part: self._batch(drawn, part), parts, self.workers)
+
+    def counts(self, number: int) -> bool:
+        """Whether the pictures of batch `number`, from 0, are to be counted here: not where all have them."""
+        return self.shard.rank == 0 or self._is_shared_out(self._parts(self.indices)[number])
+
+    def _share(self, part: NDArray[np.int64]) -> NDArray[np.int64]:
+        return part[self.shard.rank :: self.shard.count] if self._is_shared_out(part) else part
+
+    def _is_shared_out(self, part: NDArray[np.int64]) -> bool:
+        return len(part) >= 2 * self.shard.count
 
     def _parts(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         starts = range(0, len(order), self.batch_size)
@@ -82,7 +106,7 @@ class TrainLoader:
         targets = self.targets(self.labels[indices])
         config = self.augmentation.config
         if config.mixup or config.cutmix:
-            others = partners(drawn, indices, self.indices)
+            others = partners(drawn, indices, self.indices, self.blocks)
             mixed = mixture(drawn, indices, images.shape[1:3], (config.mixup, config.cutmix))
             images = mixed.images(images, self._varied(drawn, others)[0])
             targets = mixed.targets(targets, self.targets(self.labels[others]))
@@ -94,35 +118,41 @@ class TrainLoader:
         if self.augmentation.config.scale is None:
             images, geometry = self.pictures.batch(indices)
         else:
-            cuts = [
-                self.augmentation.cut(drawn, index, *self.pictures.one(index)) for index in indices.tolist()
-            ]
-            images, geometry = np.stack([image for image, _ in cuts]), tuple(where for _, where in cuts)
+            images, geometry = self.augmentation.cuts(drawn, indices, self.pictures.one)
         return self.augmentation.vary(drawn, indices, images), geometry
 
 
 @dataclass(frozen=True, slots=True)
 class EvalLoader:
-    """Batches of the items `indices` in that order, each exactly once, the last one as short as it comes."""
+    """Batches of the items `indices` in that order, each exactly once, the last one as short as it comes.
+
+    With a `shard` every `count`-th batch, the same as one process would have.
+    """
 
     pictures: Pictures  # at the input's size, made by `Pictures.for_input`
     indices: NDArray[np.int64]
     targets: MakeTargets
     batch_size: int
     workers: int  # threads that work ahead; 0: none
+    shard: Shard = Shard()
     truths: NDArray[np.int64] = field(init=False)  # class ids in the order of the batches
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "truths", _labels(self.pictures, self.indices)[self.indices])
 
     def __len__(self) -> int:
-        """How many batches there are."""
-        return len(self._starts())
+        """How many batches there are, those of all processes together."""
+        return len(self._all_starts())
 
     def __iter__(self) -> Generator[Batch[Tensor], None, None]:
-        return _in_order(self._batch, self._starts(), self.workers)
+        return _in_order(self._batch, self.starts, self.workers)
 
-    def _starts(self) -> range:
+    @property
+    def starts(self) -> range:
+        """Where each batch begins in `truths`."""
+        return self._all_starts()[self.shard.rank :: self.shard.count]
+
+    def _all_starts(self) -> range:
         return range(0, len(self.indices), self.batch_size)
 
     def _batch(self, start: int) -> Batch[Tensor]:

@@ -2,7 +2,8 @@
 
 A family file offers `Config`, `VARIANTS` (public name -> Config), `TINY` (a Config of at most a million
 parameters with every branch), `build(config)`, and may offer `recipe(config)` (values for the training
-and augment settings that train it well), `NATIVE_SIZE_UP_TO` and `from_SOURCE(state_dict)`.
+and augment settings that train it well), `start_from(network, images)` (starting weights that depend on
+training pictures), `NATIVE_SIZE_UP_TO` and `from_SOURCE(state_dict)`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import msgspec
 
 from striate import plugins
 from striate.config import Layer, resolve
-from striate.errors import EnvironmentProblem, ModelError, UnknownName
+from striate.errors import EnvironmentProblem, ModelError, UnknownName, UsageError
 
 if TYPE_CHECKING:
     from striate.modelfile import ModelCard
     from striate.models.network import Network
 
-__all__ = ["TASKS", "card_of", "create", "families", "family_of", "network_of", "variants"]
+__all__ = ["TASKS", "card_of", "create", "families", "family_name", "family_of", "network_of", "variants"]
 
 TASKS = ("classification",)
 
@@ -47,13 +48,21 @@ def variants() -> dict[str, str]:
 
 
 def family_of(name: str) -> ModuleType:
-    """The module of the family that has the variant `name`. Raises UnknownName with the nearest."""
+    """The module of the family that has the variant `name`. Raises UnknownName with the nearest.
+
+    Whatever has a colon belongs to `foreign`, whose VARIANTS tell whether it exists.
+    """
+    if ":" in name:
+        families()  # says what to install where torch is missing
+        from striate.models import foreign
+
+        return foreign
     if name not in variants():
         raise UnknownName("model", name, variants())
     return families()[variants()[name]]
 
 
-def create(name: str, classes: tuple[str, ...] | int | None = None, **config: Any) -> Network:
+def create(name: str, /, classes: tuple[str, ...] | int | None = None, **config: Any) -> Network:
     """A network with fresh weights by its public name: `create("resnet50", classes=10)`.
 
     `config` are fields of the family's Config; nested ones as a mapping (`preprocess={"color": "gray"}`).
@@ -64,35 +73,38 @@ def create(name: str, classes: tuple[str, ...] | int | None = None, **config: An
     return _build(name, config, origin="create()")
 
 
-def network_of(card: ModelCard, shapes: Mapping[str, tuple[int, ...]], where: object) -> Network:
+def network_of(
+    card: ModelCard, shapes: Mapping[str, tuple[int, ...]], where: object, made_by: str | None = None
+) -> Network:
     """The network that a model file's card describes, on the meta device: no weight is allocated.
 
-    `shapes` are those of the file's tensors; raises ModelError naming the first that does not fit.
+    Only where it is foreign, and all shapes fit, it has memory: its module may keep values that no file
+    holds. `shapes` are those of the file's tensors; raises ModelError naming the first that does not fit.
+    `made_by` is what the caller says makes the network: a function has to be named so, for no file may.
     """
-    import torch
+    from striate.models.unweighted import unweighted
 
-    if variants().get(card.variant) != card.family:
-        raise ModelError(
-            where,
-            f"it needs the network {card.variant!r} of {card.family!r}, unknown here",
-            "upgrade striate",
-        )
-    with torch.device("meta"):
+    variant = _permitted(card, made_by, where)
+    with unweighted():
         settings = {
             **card.config,
             "classes": card.classes,
             "preprocess": msgspec.to_builtins(card.preprocess),
         }
-        network = _build(card.variant, settings, origin=str(where))
+        network = _build(variant, settings, origin=str(where))
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     for name in sorted(expected.keys() | shapes.keys()):
         needed, found = expected.get(name), shapes.get(name)
         if needed != found:
             raise ModelError(
                 where,
-                f"tensor {name}: {_shape(found)} in the file, {_shape(needed)} in {card.variant}",
+                f"tensor {name}: {_shape(found)} in the file, {_shape(needed)} in {variant}",
                 "use an intact copy of the model file",
             )
+    if card.family == "foreign":
+        from striate.models.foreign import drawn
+
+        return drawn(network)
     return network
 
 
@@ -104,16 +116,49 @@ def card_of(network: Network, data: Mapping[str, Any] | None = None) -> ModelCar
 
     settings = msgspec.to_builtins(network.config)
     del settings["classes"], settings["preprocess"]
+    settings.pop("name", None)  # of a foreign network: it is the variant
     return ModelCard(
         task=network.task,
-        family=variants()[network.name],
+        family=family_name(network.name),
         variant=network.name,
         config=settings,
         classes=network.classes,
         preprocess=network.preprocess,
         data=dict(data or {}),
-        versions={name: version(name) for name in ("striate", "torch", "numpy", "pillow")},
+        versions={
+            name: version(name) for name in ("striate", "torch", "numpy", "pillow", *_library(network.name))
+        },
     )
+
+
+def family_name(name: str) -> str:
+    """The family of the variant `name`: "resnet" of "resnet18", "foreign" of "timm:resnet18"."""
+    return family_of(name).__name__.rpartition(".")[2]
+
+
+def _library(name: str) -> tuple[str, ...]:
+    """The library, if any, whose network this is."""
+    from striate.models.foreign import library_of
+
+    library = library_of(name)
+    return () if library is None else (library,)
+
+
+def _permitted(card: ModelCard, made_by: str | None, where: object) -> str:
+    """The public name of the network that a file with `card` holds, which the caller says `made_by` makes."""
+    if card.family == "foreign":
+        from striate.models import foreign
+
+        return foreign.permitted(card.variant, made_by, where)
+    if variants().get(card.variant) != card.family:
+        raise ModelError(
+            where,
+            f"it needs the network {card.variant!r} of {card.family!r}, unknown here",
+            "upgrade striate",
+        )
+    if made_by not in (None, card.variant):
+        raise ModelError(where, f"its network is {card.variant}, not {made_by}", "leave --model out")
+    return card.variant
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
@@ -124,6 +169,10 @@ def _build(name: str, config: Mapping[str, Any], origin: str) -> Network:
     family = family_of(name)
     base = Layer(f"default of {name}", msgspec.to_builtins(family.VARIANTS[name]))
     resolved = resolve(family.Config, [base, Layer(origin, config)])
+    if getattr(resolved.value, "name", name) != name:
+        raise UsageError(
+            f"{origin}: name", f"it is {resolved.value.name!r}, the network is {name}", "leave it out"
+        )
     _refuse_absurd(name, family, resolved.value, origin)
     network: Network = family.build(resolved.value)
     network.name = name
@@ -132,9 +181,9 @@ def _build(name: str, config: Mapping[str, Any], origin: str) -> Network:
 
 def _refuse_absurd(name: str, family: ModuleType, config: Any, origin: str) -> None:
     """Raise ModelError before allocation where the config asks for more than any network needs."""
-    import torch
+    from striate.models.unweighted import unweighted
 
-    with torch.device("meta"):
+    with unweighted():
         parameters = sum(p.numel() for p in family.build(config).parameters())
     if parameters > _MAX_PARAMETERS:
         raise ModelError(

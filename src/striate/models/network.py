@@ -5,7 +5,8 @@ images (B, C, H, W) uint8 ──forward──> raw ──decode──> dense
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from striate.layers.normalize import Normalize
 from striate.ops.losses import soft_cross_entropy
 from striate.structures import ClassTargets, Preprocess, Task
 
-__all__ = ["Classifier", "Feature", "Logits", "Network", "NetworkConfig", "class_names"]
+__all__ = ["Classifier", "Feature", "Logits", "Network", "NetworkConfig", "class_names", "frozen_norms"]
 
 
 class NetworkConfig(Settings, frozen=True):
@@ -59,6 +60,16 @@ class Network(nn.Module, ABC):
         self.config = config
         self.normalize = Normalize(config.preprocess)
 
+    def train(self, mode: bool = True) -> Self:
+        """Itself, in training mode or not; batch normalisation whose weights are frozen keeps its statistics.
+
+        Weights that stay as they are were learned with those statistics.
+        """
+        super().train(mode)
+        for norm in frozen_norms(self):
+            norm.eval()
+        return self
+
     @property
     def preprocess(self) -> Preprocess:
         """How its pictures are prepared."""
@@ -84,6 +95,15 @@ class Network(nn.Module, ABC):
     def dense(self, images: Tensor, **extras: Tensor) -> dict[str, Tensor]:
         """`decode(forward(images))`: what is exported, explained and summarised."""
         return self.decode(self(images, **extras))
+
+
+def frozen_norms(network: nn.Module) -> Iterator[nn.Module]:
+    """The batch normalisations in `network` that have weights, none of which is trained."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            weights = list(module.parameters(recurse=False))
+            if weights and not any(weight.requires_grad for weight in weights):
+                yield module
 
 
 class Logits(NamedTuple):

@@ -30,9 +30,10 @@ class Engine(Protocol):
         ...
 
 
-def load(path: str | Path, device: str = "auto") -> "Predictor":
+def load(path: str | Path, device: str = "auto", made_by: str | None = None) -> "Predictor":
     """The predictor of a run folder, a folder with a model file, or a model file.
 
+    `made_by` is needed where a function makes the network: "package.module:function", which no file may say.
     Raises ModelError for anything else, EnvironmentProblem where torch or the device is missing.
     """
     file = find_model_file(Path(path))
@@ -42,7 +43,7 @@ def load(path: str | Path, device: str = "auto") -> "Predictor":
         if error.name != "torch":
             raise
         raise EnvironmentProblem(file, "torch is not installed", "pip install 'striate[train]'") from None
-    engine = PyTorchEngine.from_file(file, device)
+    engine = PyTorchEngine.from_file(file, device, made_by)
     return Predictor(read_card(file), engine)
 
 

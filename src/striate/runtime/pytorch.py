@@ -14,6 +14,7 @@ from striate.errors import ModelError, NotFiniteError, UsageError
 from striate.layers.normalize import Normalize
 from striate.modelfile import read_card, read_shapes, read_tensors
 from striate.models import network_of
+from striate.models.foreign import function_of, is_code
 from striate.models.network import Network
 from striate.ops.device import choose_device, exact_float32
 
@@ -30,16 +31,18 @@ class PyTorchEngine:
         self.network = network
 
     @classmethod
-    def from_file(cls, path: str | Path, device: str = "auto") -> "PyTorchEngine":
-        """The engine of a model file, on `device`.
+    def from_file(cls, path: str | Path, device: str = "auto", made_by: str | None = None) -> "PyTorchEngine":
+        """The engine of a model file, on `device`; `made_by` names the function, if one makes its network.
 
         Raises ModelError, before a weight is allocated, where the file is damaged or describes a network
         that striate does not have; NotFiniteError where a weight is NaN or infinite.
         """
         path = Path(path)
         target = choose_device(device)
+        if made_by is not None and is_code(made_by):
+            function_of(made_by)  # what is wrong with it is no fault of the file
         with _naming(path):
-            network = _empty_network(path)
+            network = _empty_network(path, made_by)
             _fill(network, read_tensors(path), path)
         network.requires_grad_(False).eval()
         # Pictures come as (B, H, W, C) memory; the same order in the weights is the fast road.
@@ -99,10 +102,10 @@ def _naming(path: Path) -> Iterator[None]:
         raise ModelError(path, f"no network can be built from it ({reason})", "use an intact copy") from error
 
 
-def _empty_network(path: Path) -> Network:
+def _empty_network(path: Path, made_by: str | None) -> Network:
     """The network that the file's card describes, on the meta device."""
     card = read_card(path)
-    network = network_of(card, read_shapes(path), path)
+    network = network_of(card, read_shapes(path), path, made_by)
     if network.task != card.task:
         raise ModelError(
             path, f"its card says {card.task}, {card.variant} does {network.task}", "use an intact copy"

@@ -23,6 +23,7 @@ from striate.files import remove_folder, remove_leftovers, sha256_of, write_erro
 from striate.modelfile import read_tensors
 from striate.training.evaluate import Evaluation
 from striate.training.events import EVENTS_FILE
+from striate.training.layout import Layout
 
 __all__ = [
     "CHECKPOINTS",
@@ -56,6 +57,8 @@ class Progress:
     has_best_file: bool = False
     measured: Evaluation | None = None  # of the weights as they are
     seconds: float = 0.0  # of training, wall clock, interruptions left out
+    layout: Layout = "channels_last"  # of maps and filters in memory, chosen before the first step
+    parts: int = 1  # that a batch goes through the network in, so that it fits the memory
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

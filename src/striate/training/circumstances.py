@@ -9,12 +9,13 @@ from striate.models.network import Network
 from striate.ops.device import choose_device
 from striate.training.config import TrainingConfig
 from striate.training.device import choose_precision, choose_threads
+from striate.training.processes import team
 
 __all__ = ["circumstances"]
 
 
 def circumstances(network: Network, config: TrainingConfig, versions: Mapping[str, str]) -> dict[str, str]:
-    """By name: `versions` of the libraries, device, precision, threads, memory layout, processes.
+    """By name: `versions` of the libraries, device, precision, threads, processes.
 
     Two runs whose settings, data and circumstances are equal end with the same bits where the operations
     are deterministic.
@@ -26,8 +27,7 @@ def circumstances(network: Network, config: TrainingConfig, versions: Mapping[st
         "device": _device_name(device),
         "precision": "fp32" if precision == torch.float32 else "bf16",
         "threads": str(choose_threads(config.threads, network, config.batch_size)),
-        "layout": "channels last",
-        "processes": "1",
+        "processes": str(team().count),
     }
 
 

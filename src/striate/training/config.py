@@ -21,6 +21,7 @@ _RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
     (("checkpoint_minutes",), lambda x: 0 <= x < math.inf, "a number of at least 0"),
     (("momentum", "ema", "label_smoothing"), lambda x: 0 <= x < 1, "a number of at least 0, below 1"),
     (("step_factor",), lambda x: 0 < x < 1, "a number above 0, below 1"),
+    (("layer_decay",), lambda x: 0 < x <= 1, "a number above 0, at most 1"),
 )
 
 
@@ -34,10 +35,12 @@ class TrainingConfig(Settings, frozen=True):
     momentum: float = 0.9  # of sgd; adamw's first beta
     nesterov: bool | None = None  # of sgd; None: with any momentum
     weight_decay: float = 5e-4  # never of biases and normalisation weights
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    schedule: Literal["cosine", "triangular", "step", "constant"] = "cosine"
     warmup_epochs: float = 1.0  # the rate rises from 0 for so long, but for a fifth of the run at most
     step_epochs: tuple[int, ...] = ()  # schedule "step": after each of these epochs ...
     step_factor: float = 0.1  # ... the rate is multiplied by this
+    layer_decay: float = 1.0  # the rate of each stage is this share of the next one's; the last has all
+    freeze: tuple[str, ...] = ()  # patterns of names of parameters that are not trained: "trunk.*"
     ema: float = 0.0  # decay of the moving average of the weights that is measured and kept; 0: off
     label_smoothing: float = 0.0  # share of the target spread evenly over all classes
     clip_norm: float | None = None  # largest norm of the gradient
@@ -45,6 +48,8 @@ class TrainingConfig(Settings, frozen=True):
     patience: int | None = None  # stop after so many epochs without a better one
     balance: bool = False  # rare classes weigh more, so that every class has the same share of the loss
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    layout: Literal["auto", "channels_last", "contiguous"] = "auto"  # in memory; auto: the faster, timed
+    sync_bn: bool = False  # batch norm over the pictures of all processes, not of each alone
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     seed: int = 0  # of weights, order, augmentation and dropout
     threads: int | None = None  # of torch on the CPU; None: one a core, for tiny steps one

@@ -3,20 +3,27 @@
 The device itself is `ops.device`'s choice.
 """
 
-import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from striate.errors import EnvironmentProblem
 from striate.models.network import Network
 from striate.training.allocator import keep_freed_memory
 
-__all__ = ["autocast", "choose_memory", "choose_precision", "choose_threads", "describe", "threads"]
+__all__ = [
+    "autocast",
+    "choose_memory",
+    "choose_precision",
+    "choose_threads",
+    "describe",
+    "is_small_step",
+    "threads",
+]
 
 _SMALL_STEP = 500_000_000  # work of the forward pass on the whole batch, in multiply-adds
 _VALUE = 100  # multiply-adds in whose time a value of a map passes through memory, measured on LeNet
@@ -50,8 +57,12 @@ def choose_threads(asked: int | None, network: Network, batch_size: int) -> int:
     """
     if asked is not None:
         return asked
-    small = batch_size * _work(network) < _SMALL_STEP
-    return 1 if small else torch.get_num_threads()
+    return 1 if is_small_step(network, batch_size) else torch.get_num_threads()
+
+
+def is_small_step(network: Network, batch_size: int) -> bool:
+    """Whether a step takes so few operations that what is around them takes as long."""
+    return batch_size * _work(network) < _SMALL_STEP
 
 
 @contextmanager
@@ -72,19 +83,37 @@ def choose_memory(asked: bool, device: torch.device) -> bool:
 
 def _work(network: Network) -> int:
     """What the network's forward pass on one picture costs: its multiply-adds, and each map value as 100."""
-    shape = (1, network.preprocess.channels, *network.preprocess.size)
-    counted = copy.deepcopy(network).to("meta").eval()
-    values: list[int] = []
+    if network not in _counted:
+        device = next(network.parameters()).device
+        shape = (1, network.preprocess.channels, *network.preprocess.size)
+        _counted[network] = _work_on(network, torch.zeros(shape, dtype=torch.uint8, device=device))
+    return _counted[network]
 
-    def note(_: nn.Module, __: tuple[object, ...], output: object) -> None:
-        values.append(output.numel() if isinstance(output, Tensor) else 0)
 
-    for layer in counted.modules():
-        if not any(layer.children()):
-            layer.register_forward_hook(note)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        counted(torch.empty(shape, dtype=torch.uint8, device="meta"))
-    return int(counter.get_total_flops()) // 2 + _VALUE * sum(values)
+_counted: WeakKeyDictionary[Network, int] = WeakKeyDictionary()
+
+
+@torch.no_grad()
+def _work_on(network: Network, pixels: Tensor) -> int:
+    # Torch's own counter and its meta device import torch's compiler when first used: over a second.
+    work = 0
+
+    def note(layer: nn.Module, _: tuple[object, ...], output: object) -> None:
+        nonlocal work
+        if isinstance(output, Tensor):
+            products = layer.weight[0].numel() if isinstance(layer, nn.Conv2d | nn.Linear) else 0
+            work += output.numel() * (_VALUE + products)
+
+    leaves = [layer for layer in network.modules() if not any(layer.children())]
+    hooks = [layer.register_forward_hook(note) for layer in leaves]
+    was_training = network.training
+    try:
+        network.eval()(pixels)
+    finally:
+        network.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return work
 
 
 def describe(device: torch.device, precision: torch.dtype, threads: int, keeps_memory: bool = False) -> str:

@@ -4,18 +4,23 @@ import math
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from types import ModuleType
+from typing import Any
 
 import torch
 
 from striate.data.loader import EvalLoader
 from striate.errors import NotFiniteError
+from striate.metrics import Metric
 from striate.models.network import Network
 from striate.ops.device import exact_float32
 from striate.training.interruption import Stop
+from striate.training.layout import Layout, moved
 from striate.training.ledger import CALMER
+from striate.training.processes import Team
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "Place", "evaluate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,35 +32,62 @@ class Evaluation:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a network is measured."""
+
+    device: torch.device
+    layout: Layout = "channels_last"
+    team: Team = Team()  # each of these measures its share of the batches
+
+
 @torch.inference_mode()
 def evaluate(
-    network: Network, task: ModuleType, loader: EvalLoader, device: torch.device, stop: Stop, where: str
+    network: Network, task: ModuleType, loader: EvalLoader, place: Place, stop: Stop, where: str
 ) -> Evaluation | None:
     """The metrics of `task` and the loss of `network` over `loader`, in float32; None if told to stop.
+
+    With several processes the scores are those of all their batches, to the last bit what one process
+    would find in the same batches.
 
     It is the float32 of `predict`: `exact_float32`. `network` is in eval mode meanwhile and afterwards in
     the mode that it came in. Raises NotFiniteError naming `where` if the loss becomes NaN or infinite.
     """
     started, was_training = time.perf_counter(), network.training
     options, metric = task.ResultOptions(network.classes), task.metric(network.classes)
-    total, weight, done = 0.0, 0.0, 0
+    parts: list[tuple[int, float, float]] = []  # of each batch: where it begins, its loss, its weight
     network.eval()
     try:
-        with exact_float32(device), closing(iter(loader)) as batches:
-            for batch in batches:
+        with exact_float32(place.device), closing(iter(loader)) as batches:
+            for start, batch in zip(loader.starts, batches, strict=True):
                 if stop:
-                    return None
-                here = batch.map(lambda tensor: tensor.to(device, non_blocking=True))
+                    break
+                here = moved(batch, place.device, place.layout)
                 raw = network(here.images, **here.extras)
-                share = float(here.targets.weight.sum())
-                total += share * sum(float(term) for term in network.loss(raw, here.targets).values())
-                if not math.isfinite(total):
-                    raise NotFiniteError(where, f"the loss on the val part is {total}", CALMER)
-                weight += share
+                loss = sum(float(term) for term in network.loss(raw, here.targets).values())
+                if not math.isfinite(loss):
+                    raise NotFiniteError(where, f"the loss on the val part is {loss}", CALMER)
+                parts.append((start, loss, float(here.targets.weight.sum())))
                 dense = {name: tensor.cpu().numpy() for name, tensor in network.decode(raw).items()}
                 results = task.results(dense, batch.keys, batch.geometry, options)
-                metric.update(results, loader.truths[done : done + len(batch)].tolist())
-                done += len(batch)
+                metric.update(results, loader.truths[start : start + len(batch)].tolist())
     finally:
         network.train(was_training)
-    return Evaluation(dict(metric.compute().values), total / weight, time.perf_counter() - started)
+    if stop.agree(place.team):
+        return None
+    loss = _merged(metric, parts, place.team)
+    return Evaluation(dict(metric.compute().values), loss, time.perf_counter() - started)
+
+
+def _merged(metric: Metric[Any], parts: list[tuple[int, float, float]], team: Team) -> float:
+    """The mean loss over all processes' batches, by weight; `metric` counts theirs too."""
+    found = team.gather((metric.state(), parts))
+    for rank, (state, _) in enumerate(found):
+        if rank != team.rank:
+            metric.merge(state)
+    total = weight = 0.0
+    # In the order of the data: a sum of floats depends on it.
+    for _, loss, share in sorted(chain.from_iterable(parts for _, parts in found)):
+        total += share * loss
+        weight += share
+    return total / weight

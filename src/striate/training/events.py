@@ -20,6 +20,8 @@ class StepEvent:
     losses: dict[str, float]  # mean of each term over the steps since the last event
     learning_rate: float  # of the last of these steps
     images_per_second: float  # wall clock, loading included
+    images: int  # trained on in these steps
+    checksum: int  # sum of the CRC-32 of the keys of these pictures: equal for equal pictures in any order
 
     @property
     def loss(self) -> float:

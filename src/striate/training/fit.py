@@ -5,39 +5,55 @@ import shlex
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import replace
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from striate.errors import Interrupted, UsageError
+from striate.layers.sync_batch_norm import synchronised
 from striate.modelfile import MODEL_FILE, ModelCard
 from striate.models.network import Network
 from striate.ops.device import choose_device
 from striate.structures import Batch
 from striate.training.checkpoints import Checkpoint, Checkpoints, Progress, State, log_position
 from striate.training.config import TrainingConfig
-from striate.training.device import autocast, choose_memory, choose_precision, choose_threads, threads
+from striate.training.device import choose_memory, choose_threads, threads
 from striate.training.ema import MovingAverage
-from striate.training.evaluate import Evaluation, evaluate
-from striate.training.events import CheckpointEvent, EvalEvent, Event, StepEvent, StopEvent
+from striate.training.evaluate import Evaluation, Place, evaluate
+from striate.training.events import CheckpointEvent, EvalEvent, Event, NoteEvent, StopEvent
 from striate.training.interruption import Stop, catch_signals
+from striate.training.layout import Layout, lay_out
 from striate.training.ledger import Ledger, StepRecord
 from striate.training.loaders import Loaders
 from striate.training.optimisers import make_optimiser
+from striate.training.processes import team
 from striate.training.saving import save
 from striate.training.schedules import learning_rate
 from striate.training.snapshot import Parts
+from striate.training.step import Step, Updates, micro_batches
 
-__all__ = ["LAST_FILE", "Step", "fit"]
+__all__ = ["LAST_FILE", "Start", "Step", "fit", "micro_batches", "reproducible"]
 
 LAST_FILE = "last.safetensors"
 
 _STEPS_PER_EVENT = 20  # on an accelerator, which has to finish its queue for each loss it tells
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a run begins: anew, or with what a stopped one had saved."""
+
+    checkpoint: Checkpoint | None = None  # its layout and parts count, not those below
+    layout: Layout = "channels_last"
+    parts: int = 1  # a batch goes through the network in; at least `accumulate`
+    circumstances: Mapping[str, str] = field(default_factory=dict)  # kept for whoever resumes
+
+
+_ANEW = Start()
 
 
 def fit(
@@ -47,8 +63,7 @@ def fit(
     config: TrainingConfig,
     folder: Path,
     card: ModelCard,
-    resume: Checkpoint | None = None,
-    circumstances: Mapping[str, str] | None = None,
+    start: Start = _ANEW,
 ) -> Generator[Event, None, None]:
     """Train `network` in place, telling what happens; `folder` gets the best and the last model file.
 
@@ -57,9 +72,12 @@ def fit(
     weights, which are also those measured. `last.safetensors` is there from the start, so that a folder
     that cannot be written is found at once. Without val pictures the best is the last.
 
-    After each epoch, and every `config.checkpoint_minutes`, a checkpoint is written too, which `resume`
-    takes: the run goes on with the very next batch and ends with the bits it would have ended with.
-    `circumstances`, kept in it, is for whoever wants to know whether that holds where it is resumed.
+    Before the first step, after each epoch and every `config.checkpoint_minutes` a checkpoint is written
+    too, which `start` takes: the run goes on with the very next batch and ends with the bits it would have
+    ended with.
+
+    In several processes (`processes.join`), each of which calls it with its own share of the data, all
+    give the same events, and the first one writes the files.
 
     SIGINT and SIGTERM end it after the step in hand: a checkpoint and both files are written, then
     Interrupted is raised with exit code 130 or 143; a second Ctrl-C raises KeyboardInterrupt at once.
@@ -67,25 +85,16 @@ def fit(
     infinite, the files from before untouched; DataError naming a file that cannot be decoded; DiskFull,
     the last checkpoint intact.
 
+    Where a step does not fit the memory, batches go through the network in twice as many parts, and a
+    NoteEvent says so; EnvironmentProblem if two pictures at a time are too many.
+
     Seeds torch's own generator with `config.seed`. On a CPU, equal settings give equal bits.
     """
     count = choose_threads(config.threads, network, config.batch_size)
-    with _reproducible(config), threads(count), catch_signals() as stop:
+    with reproducible(config), threads(count), catch_signals() as stop:
         run = _Run(network, task, data, config, folder, card)
-        run.begin(resume, dict(circumstances or {}))
+        run.begin(start)
         yield from run.events(stop)
-
-
-class Step(nn.Module):
-    """A network and its loss as one module: what is cast, compiled and distributed as a whole."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, batch: Batch[Tensor]) -> dict[str, Tensor]:
-        """The terms of the loss of `batch`, each a scalar."""
-        return self.network.loss(self.network(batch.images, **batch.extras), batch.targets)
 
 
 class _Run:
@@ -104,41 +113,51 @@ class _Run:
             )
         self.task, self.data, self.config, self.folder, self.card = task, data, config, folder, card
         self.device = choose_device(config.device)
-        self.precision = choose_precision(config.precision, self.device)
         choose_memory(config.keep_memory, self.device)
-        # 1.1 to 1.7 times as fast as contiguous on CPUs (LeNet, ResNet, MobileNet), and batches come so.
-        self.network = network.to(self.device).to(memory_format=torch.channels_last).train()
-        self.stepper = Step(self.network)
-        self.optimiser = make_optimiser(self.network, config)
-        self.average = MovingAverage(self.network, config.ema) if config.ema else None
-        self.trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.network = network.train()
         self.progress = Progress()
+        self.team = team()
 
-    def begin(self, resume: Checkpoint | None, circumstances: dict[str, str]) -> None:
-        """Take the state of `resume`, or start anew."""
-        self.circumstances = circumstances
-        self.checkpoints = Checkpoints(self.folder, resume)
-        self.parts = Parts(self.network, self.optimiser, self.average, self.device)
-        self.is_new = resume is None
-        if resume is not None:
-            self.parts.restore(resume.tensors(), resume.path)
+    def begin(self, start: Start) -> None:
+        """Take the state of `start`."""
+        self.is_new, self.circumstances = start.checkpoint is None, dict(start.circumstances)
+        if start.checkpoint is None:
+            self.progress.layout = start.layout
+            self.progress.parts = max(start.parts, self.config.accumulate)
+        else:
             # A copy: the checkpoint stays what it is on disk.
-            self.progress = replace(resume.state.progress)
+            self.progress = replace(start.checkpoint.state.progress)
+        self._make_parts()
+        if self.team.is_first:
+            self.checkpoints = Checkpoints(self.folder, start.checkpoint)
+        if start.checkpoint is not None:
+            self.parts.restore(start.checkpoint.tensors(), start.checkpoint.path)
             if self.average is not None:
-                self.average.updates = resume.state.average_updates
+                self.average.updates = start.checkpoint.state.average_updates
         self.began = time.monotonic() - self.progress.seconds
         self.saved_at = time.monotonic()
+
+    def _make_parts(self) -> None:
+        """What a step needs beside the network, and the average of its weights."""
+        lay_out(self.network, self.device, self.progress.layout)
+        if self.config.sync_bn and self.team.count > 1:
+            synchronised(self.network)
+        optimiser = make_optimiser(self.network, self.config)
+        self.average = MovingAverage(self.network, self.config.ema) if self.config.ema else None
+        self.parts = Parts(self.network, optimiser, self.average, self.device)
+        self.updates = Updates(self.network, optimiser, self.config, self.device, self.progress, self.team)
 
     def events(self, stop: Stop) -> Iterator[Event]:
         try:
             if self.is_new:
                 yield self._save(LAST_FILE)
+                self._checkpoint()
             while self.progress.epoch < self.config.epochs and not self._is_out_of_patience():
-                yield from self._train_epoch(stop)
-                if not stop:
+                is_stopped = yield from self._train_epoch(stop)
+                if not is_stopped:
                     yield from self._finish_epoch(stop)
                 self._checkpoint()
-                if stop:
+                if is_stopped or stop.agree(self.team):
                     yield from self._leave_usable()
                     raise self._interrupted(stop)
             reason: Literal["patience", "finished"] = "patience" if self._is_out_of_patience() else "finished"
@@ -148,62 +167,56 @@ class _Run:
                 pass
             raise
 
-    def _train_epoch(self, stop: Stop) -> Iterator[StepEvent]:
-        """Train on the batches of this epoch that are still to come."""
+    def _train_epoch(self, stop: Stop) -> Generator[Event, None, bool]:
+        """Train on the batches of this epoch that are still to come; whether somebody stopped it."""
         steps, epoch, done = len(self.data.train), self.progress.epoch, self.progress.batches
         every = 1 if self.device.type == "cpu" else _STEPS_PER_EVENT
         ledger = Ledger(epoch + 1, steps)
         with closing(self.data.train.epoch(epoch, skip=done)) as batches:
             for number, batch in enumerate(batches, done + 1):
-                if stop:  # it came while the batch was loading
+                if stop.agree(self.team):
                     break
                 rate = learning_rate(self.config, self.progress.step, steps)
-                losses = self._update(batch, rate)
+                losses = yield from self._update(batch, rate)
                 self.progress.step += 1
                 self.progress.batches = number
-                ledger.add(StepRecord(self.progress.step, rate, batch.keys, losses))
+                counted = self.data.train.counts(number - 1)
+                ledger.add(StepRecord(self.progress.step, rate, batch.keys, counted, losses))
                 if number % every == 0 or number == steps:
                     yield ledger.drain()
                     self._checkpoint_if_due()
-                if stop:
-                    break
         if ledger:
             yield ledger.drain()
+        return stop.agree(self.team)
 
     def _checkpoint_if_due(self) -> None:
         # Only where all steps are told of, so that the log has the same rows with and without it.
         minutes = self.config.checkpoint_minutes
-        if minutes and time.monotonic() - self.saved_at >= 60 * minutes:
+        due = bool(minutes) and time.monotonic() - self.saved_at >= 60 * minutes
+        if minutes and self.team.largest(due):
             self._checkpoint()
 
     def _checkpoint(self) -> None:
         """Write everything that the rest of the run depends on."""
-        state = State(
-            progress=replace(self.progress, seconds=time.monotonic() - self.began),
-            average_updates=0 if self.average is None else self.average.updates,
-            log_position=log_position(self.folder),
-            circumstances=self.circumstances,
-        )
-        self.checkpoints.save(state, self.parts.arrays(self.folder))
+        tensors = self.parts.arrays(self.folder)
+        if self.team.is_first:
+            state = State(
+                progress=replace(self.progress, seconds=time.monotonic() - self.began),
+                average_updates=0 if self.average is None else self.average.updates,
+                log_position=log_position(self.folder),
+                circumstances=self.circumstances,
+            )
+            self.checkpoints.save(state, tensors)
         self.saved_at = time.monotonic()
 
-    def _update(self, batch: Batch[Tensor], rate: float) -> dict[str, Tensor]:
-        """Take one optimiser step on `batch`; the terms of its loss."""
+    def _update(self, batch: Batch[Tensor], rate: float) -> Generator[NoteEvent, None, dict[str, Tensor]]:
+        """Take one optimiser step on `batch`; this process's part of the terms of its loss."""
         self.progress.measured = None
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.zero_grad(set_to_none=True)
-        losses: dict[str, Tensor] = {}
-        whole = batch.map(lambda tensor: tensor.to(self.device, non_blocking=True))
-        for part, share in _parts(whole, self.config.accumulate):
-            with autocast(self.device, self.precision):
-                terms = self.stepper(part)
-            (sum(terms.values()) * share).backward()
-            for name, term in terms.items():
-                losses[name] = losses.get(name, 0) + term.detach() * share
-        if self.config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.trainable, self.config.clip_norm)
-        self.optimiser.step()
+        weight, before = batch.targets.weight.sum(), self.progress.parts
+        losses = self.updates.take(batch, rate, float(weight / self.team.total(weight)))
+        if self.progress.parts != before:
+            most = -(-len(batch) // self.progress.parts)
+            yield NoteEvent(f"the memory is too small for a whole batch: {most} pictures at a time now")
         if self.average is not None:
             self.average.update(self.network)
         return losses
@@ -218,7 +231,9 @@ class _Run:
             if due:
                 yield self._save(MODEL_FILE)
             return
-        measured = evaluate(self._kept, self.task, self.data.val, self.device, stop, f"epoch {done}")
+        self.team.copy_from_first(self._kept.buffers())  # statistics of each process's own pictures
+        place = Place(self.device, self.progress.layout, self.team)
+        measured = evaluate(self._kept, self.task, self.data.val, place, stop, f"epoch {done}")
         if measured is None:
             return
         self._count_epoch()
@@ -254,7 +269,8 @@ class _Run:
     def _save(self, name: str) -> CheckpointEvent:
         measured = self.progress.measured
         metrics = {} if measured is None else {**measured.metrics, "loss": measured.loss}
-        save(self.folder / name, self._kept, replace(self.card, metrics=metrics))
+        if self.team.is_first:
+            save(self.folder / name, self._kept, replace(self.card, metrics=metrics))
         self.progress.has_best_file |= name == MODEL_FILE
         return CheckpointEvent(self.folder / name, self.progress.epoch, best=name == MODEL_FILE)
 
@@ -274,32 +290,16 @@ class _Run:
         )
 
 
-def _parts(batch: Batch[Tensor], count: int) -> Iterator[tuple[Batch[Tensor], Tensor | float]]:
-    """`batch` in at most `count` parts of at least two pictures, each with its share of the weight."""
-    count = max(1, min(count, len(batch) // 2))
-    if count == 1:
-        yield batch, 1.0
-        return
-    bounds = [len(batch) * number // count for number in range(count + 1)]
-    total = batch.targets.weight.sum()
-    for start, end in pairwise(bounds):
-        part = replace(
-            batch.map(lambda tensor, rows=slice(start, end): tensor[rows]),  # type: ignore[misc]
-            keys=batch.keys[start:end],
-            geometry=batch.geometry[start:end],
-        )
-        yield part, part.targets.weight.sum() / total
-
-
 @contextmanager
-def _reproducible(config: TrainingConfig) -> Iterator[None]:
+def reproducible(config: TrainingConfig) -> Iterator[None]:
     """Torch seeded, and held to deterministic algorithms if asked; its switches are put back after."""
     enabled, warn_only = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
     benchmark = torch.backends.cudnn.benchmark
-    torch.manual_seed(config.seed)
+    # Each process draws its own dropout; the first one's is that of a run alone.
+    torch.manual_seed(config.seed + (team().rank << 32))
     if config.deterministic:
         # cuBLAS reads it when its first handle is made; without it torch refuses matrix products.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

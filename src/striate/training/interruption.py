@@ -5,6 +5,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from striate.training.processes import Team
 
 __all__ = ["Stop", "Terminated", "catch_signals", "raise_on_sigterm"]
 
@@ -21,6 +25,13 @@ class Stop:
 
     def __bool__(self) -> bool:
         return self.signal is not None
+
+    def agree(self, team: "Team") -> bool:
+        """Whether any process of `team` was asked to; all of them ask at the same place and hear the same."""
+        signal = team.largest(self.signal or 0)
+        if signal:
+            self.signal = signal
+        return bool(signal)
 
     @property
     def exit_code(self) -> int:

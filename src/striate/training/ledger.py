@@ -4,12 +4,15 @@ import math
 import time
 from collections import deque
 from dataclasses import dataclass
+from itertools import chain
+from zlib import crc32
 
 import torch
 from torch import Tensor
 
 from striate.errors import NotFiniteError
 from striate.training.events import StepEvent
+from striate.training.processes import team
 
 __all__ = ["CALMER", "Ledger", "StepRecord"]
 
@@ -26,8 +29,9 @@ class StepRecord:
 
     step: int  # counted from 1
     learning_rate: float
-    keys: tuple[str, ...]  # of its pictures
-    losses: dict[str, Tensor]  # scalars, still on the device
+    keys: tuple[str, ...]  # of this process's pictures
+    counted: bool  # False: another process has the same pictures, and counts them
+    losses: dict[str, Tensor]  # scalars, this process's part, still on the device
 
 
 class Ledger:
@@ -36,6 +40,7 @@ class Ledger:
     def __init__(self, epoch: int, steps_in_epoch: int) -> None:
         self.epoch, self.steps_in_epoch = epoch, steps_in_epoch
         self._records: list[StepRecord] = []
+        self._team = team()
         # When, and the pictures since the entry before; the start of the epoch has none.
         self._times = deque([(time.perf_counter(), 0)], maxlen=_RATE_WINDOW)
 
@@ -48,17 +53,17 @@ class Ledger:
         self._records.append(record)
 
     def drain(self) -> StepEvent:
-        """The event of all steps added since the last one; waits for the device.
+        """The event of all steps added since the last one; waits for the device and for all processes.
 
         Raises NotFiniteError naming the first step whose loss is NaN or infinite, and its pictures.
         """
         names = tuple(self._records[0].losses)
-        table = torch.stack([torch.stack(list(record.losses.values())) for record in self._records]).tolist()
+        images, checksum, table = self._totals()
         for record, row in zip(self._records, table, strict=True):
             if not all(map(math.isfinite, row)):
                 raise self._not_finite(record, dict(zip(names, row, strict=True)))
         last = self._records[-1]
-        self._times.append((time.perf_counter(), sum(len(record.keys) for record in self._records)))
+        self._times.append((time.perf_counter(), images))
         self._records.clear()
         return StepEvent(
             step=last.step,
@@ -67,7 +72,18 @@ class Ledger:
             losses={name: sum(terms) / len(table) for name, *terms in zip(names, *table, strict=True)},
             learning_rate=last.learning_rate,
             images_per_second=self._images_per_second(),
+            images=images,
+            checksum=checksum,
         )
+
+    def _totals(self) -> tuple[int, int, list[list[float]]]:
+        """Of all processes: pictures, the checksum of their keys, and the losses, a row a step."""
+        losses = torch.stack([torch.stack(list(record.losses.values())) for record in self._records])
+        keys = [key for record in self._records if record.counted for key in record.keys]
+        # Below 2**53 both are exact: up to two million pictures an event.
+        counts = torch.tensor([len(keys), sum(crc32(key.encode()) for key in keys)], dtype=torch.float64)
+        sums = self._team.total(torch.cat((counts, losses.double().cpu().flatten())))
+        return int(sums[0]), int(sums[1]), sums[2:].view(losses.shape).tolist()
 
     def _images_per_second(self) -> float:
         (start, _), *later = self._times
@@ -75,13 +91,14 @@ class Ledger:
 
     def _not_finite(self, record: StepRecord, losses: dict[str, float]) -> NotFiniteError:
         bad = ", ".join(f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value))
-        more = len(record.keys) - _KEYS_NAMED
-        named = ", ".join(record.keys[:_KEYS_NAMED]) + (f" and {more} more" if more > 0 else "")
+        keys = tuple(dict.fromkeys(chain.from_iterable(self._team.gather(record.keys))))
+        more = len(keys) - _KEYS_NAMED
+        named = ", ".join(keys[:_KEYS_NAMED]) + (f" and {more} more" if more > 0 else "")
         error = NotFiniteError(
             f"step {record.step}, epoch {self.epoch}",
             f"the loss {bad}, at learning rate {record.learning_rate:.4g}, on {named}",
             CALMER,
         )
         # The line stays readable; a traceback shows all of them.
-        error.add_note(f"pictures of that batch: {', '.join(record.keys)}")
+        error.add_note(f"pictures of that batch: {', '.join(keys)}")
         return error

@@ -10,9 +10,10 @@ import numpy as np
 from striate.data.augment import Augmentation, AugmentConfig
 from striate.data.cache import CacheConfig, Pictures
 from striate.data.dataset import Dataset
-from striate.data.loader import EvalLoader, TrainLoader
+from striate.data.loader import EvalLoader, Shard, TrainLoader
 from striate.structures import Preprocess
 from striate.training.config import TrainingConfig
+from striate.training.processes import team
 
 __all__ = ["Loaders", "make_loaders", "worker_count"]
 
@@ -45,7 +46,7 @@ def make_loaders(
     augment: AugmentConfig,
     cache: CacheConfig = _CACHE,
 ) -> Loaders:
-    """Loaders of the train and the val part of `dataset`.
+    """Loaders of the train and the val part of `dataset`; with several processes, of this one's share.
 
     Raises UsageError where `augment` does not fit `preprocess`, DataError without a picture to train on or
     with one that has no label.
@@ -54,7 +55,7 @@ def make_loaders(
     pictures = Pictures.for_input(dataset, preprocess, budget, space)
     cut = augment.scale is not None
     source = Pictures.for_cutting(dataset, preprocess, budget, space) if cut else pictures
-    workers, classes = worker_count(config), len(dataset.classes)
+    workers, classes, shard = worker_count(config), len(dataset.classes), _own_shard()
     train, val = dataset.indices("train"), dataset.indices("val")
     labels = dataset.labels()[train]
     counts = np.bincount(labels[labels >= 0], minlength=classes)
@@ -69,6 +70,7 @@ def make_loaders(
             config.batch_size,
             config.seed,
             workers,
+            shard,
         ),
         val=EvalLoader(
             pictures,
@@ -76,13 +78,23 @@ def make_loaders(
             partial(task.targets, options=task.TargetOptions(classes)),
             config.batch_size,
             workers,
+            shard,
         ),
     )
 
 
+def _own_shard() -> Shard:
+    members = team()
+    return Shard(members.rank, members.count)
+
+
 def worker_count(config: TrainingConfig) -> int:
-    """Threads that prepare pictures: as many as asked for, else one a usable core, up to 8."""
+    """Threads that prepare pictures: as many as asked for, else one a usable core, up to 8.
+
+    The processes that torchrun starts on one machine share its cores.
+    """
     if config.workers is not None:
         return config.workers
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(usable, _MOST_WORKERS)
+    neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(usable // neighbours, _MOST_WORKERS))

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from striate.errors import ModelError
 from striate.models.network import Network
 from striate.training.ema import MovingAverage
+from striate.training.processes import team
+from striate.training.random_states import random_states, restore_random_states
 from striate.training.saving import finite_arrays
 
 __all__ = ["Parts"]
@@ -31,7 +33,7 @@ class Parts:
     device: torch.device
 
     def arrays(self, where: Path) -> dict[str, NDArray[Any]]:
-        """All of them by name, and the states of torch's random numbers.
+        """All of them by name, and the states of torch's random numbers in every process, which all call it.
 
         Raises NotFiniteError naming `where` and the tensor that holds NaN or infinity.
         """
@@ -42,7 +44,7 @@ class Parts:
             for key, value in self.optimiser.state.get(parameter, {}).items():
                 if value is not None:
                     found[f"{_OPTIMISER}{key}/{name}"] = value
-        return finite_arrays(found | _prefixed(_RANDOM, _random_states(self.device)), where)
+        return finite_arrays(found | _prefixed(_RANDOM, _states_of_all(self.device)), where)
 
     def restore(self, arrays: Arrays, where: Path) -> None:
         """Put all of them back as they were. Raises ModelError naming `where` if they do not fit."""
@@ -50,7 +52,7 @@ class Parts:
         if self.average is not None:
             _load(self.average.network, _below(_AVERAGE, arrays), where)
         self._restore_optimiser(_below(_OPTIMISER, arrays), where)
-        _restore_random(_below(_RANDOM, arrays), self.device)
+        _restore_own(_below(_RANDOM, arrays), self.device)
 
     def _restore_optimiser(self, values: Mapping[str, Tensor], where: Path) -> None:
         named = dict(self.network.named_parameters())
@@ -84,23 +86,23 @@ def _misfit(where: Path, what: str) -> ModelError:
     return ModelError(where, f"its tensors are another network's: {what}", "start a new run")
 
 
-def _random_states(device: torch.device) -> dict[str, Tensor]:
-    """States of the generators that a step may draw from, uint8."""
-    found = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        found["cuda"] = torch.cuda.get_rng_state(device)
-    elif device.type == "mps":
-        found["mps"] = torch.mps.get_rng_state()
-    return found
+def _states_of_all(device: torch.device) -> dict[str, Tensor]:
+    """The random states of every process: "cpu" is the first one's, "cpu/1" the next one's."""
+    states = team().gather(random_states(device))
+    return {
+        f"{name}/{rank}" if rank else name: state
+        for rank, found in enumerate(states)
+        for name, state in found.items()
+    }
 
 
-def _restore_random(states: Mapping[str, Tensor], device: torch.device) -> None:
-    # A run that goes on upon another kind of device has no state for it: its own seed stays.
-    torch.set_rng_state(states["cpu"])
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], device)
-    elif device.type == "mps" and "mps" in states:
-        torch.mps.set_rng_state(states["mps"])
+def _restore_own(states: Mapping[str, Tensor], device: torch.device) -> None:
+    # A run that goes on upon another kind of device, or in more processes, has no state for some of them:
+    # their own seed stays.
+    rank = team().rank
+    suffix = f"/{rank}" if rank else ""
+    own = {name: states[name + suffix] for name in ("cpu", "cuda", "mps") if name + suffix in states}
+    restore_random_states(own, device)
 
 
 def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

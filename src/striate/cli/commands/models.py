@@ -11,7 +11,12 @@ from striate.cli.group import Verb
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a network.")
 def command(name: str | None, as_json: bool) -> None:
-    """List the networks with their sizes, or those whose name begins with NAME."""
+    """List the networks with their sizes, or those whose name begins with NAME.
+
+    \b
+    striate models resnet
+    striate models torchvision:    those of another library
+    """
     from striate import api
     from striate.cli.terminal import data_console, emit_json, table
 
@@ -24,5 +29,6 @@ def command(name: str | None, as_json: bool) -> None:
     for _, members in groupby(found, key=lambda row: row.family):
         for number, row in enumerate(members):
             size = f"{row.input[0]}x{row.input[1]} {row.color}"
-            rows.append((row.name, f"{row.parameters:,}", size, "" if number else row.summary))
+            weights = "" if row.parameters is None else f"{row.parameters:,}"
+            rows.append((row.name, weights, size, "" if number else row.summary))
     data_console().print(table(("network", "weights", "input", "family"), rows, numbers=(1,)))

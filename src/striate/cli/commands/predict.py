@@ -21,6 +21,7 @@ FORMATS = ("table", "csv", "jsonl")
 )
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1), help="Pictures at once.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
+@click.option("--model", "made_by", metavar="FUNCTION", help="package.module:function that makes MODEL.")
 @click.option("--strict", is_flag=True, help="Fail (exit 3) if any picture cannot be read.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format jsonl.")
 def command(model: str, inputs: tuple[str, ...], form: Any, as_json: bool, **options: Any) -> None:

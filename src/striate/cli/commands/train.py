@@ -13,17 +13,25 @@ from striate.errors import UsageError
 @click.argument("data", required=False)
 @run_options
 @click.option("--out", type=click.Path(), help="Folder of the run. [runs/NETWORK-DATA]")
+@click.option(
+    "--find-lr",
+    is_flag=True,
+    help="Train nothing: find a learning rate and show the curve; --out FILE.svg or .csv keeps it.",
+)
 @click.option("--resume", metavar="RUN", help="Go on with the stopped run in this folder; no DATA then.")
 @click.option(
     "--inexact", is_flag=True, help="With --resume: go on even if data, versions or device are others."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
-def command(data: str | None, resume: str | None, inexact: bool, as_json: bool, **choices: Any) -> None:
+def command(
+    data: str | None, find_lr: bool, resume: str | None, inexact: bool, as_json: bool, **choices: Any
+) -> None:
     """Train on DATA: a folder, a zip, a CSV of labels, or a name such as `digits`.
 
     \b
     striate train digits
     striate train photos/ --model resnet18 --epochs 20
+    striate train photos/ --model resnet18 --find-lr
     striate train --resume runs/resnet18-photos
     """
     from striate import api
@@ -32,14 +40,21 @@ def command(data: str | None, resume: str | None, inexact: bool, as_json: bool, 
     from striate.cli.training_view import TrainingView
 
     if resume is not None:
-        refuse_beside(f"--resume {resume}", _given({"DATA": data, **choices}))
+        others = {**choices, "model": None}  # names a function that the run's files may not
+        refuse_beside(f"--resume {resume}", _given({"DATA": data, "find_lr": find_lr or None, **others}))
     elif data is None or inexact:
         raise _incomplete(data)
+    if find_lr:
+        from striate.cli.rate_view import find_rate
+
+        find_rate(str(data), choices, as_json)
+        return
     with TrainingView() as view:
         if resume is not None:
-            plan = api.prepare_resumption(resume, inexact=inexact, progress=view.checking)
+            maker = choices["model"]
+            plan = api.prepare_resumption(resume, inexact=inexact, progress=view.checking, made_by=maker)
         else:
-            plan = _new_plan(str(data), view.checking, **choices)
+            plan = _new_plan(str(data), view, **choices)
         view.plan(plan)
         for event in plan.events():
             view.event(event)
@@ -52,7 +67,7 @@ def command(data: str | None, resume: str | None, inexact: bool, as_json: bool, 
 
 def _new_plan(
     data: str,
-    progress: Any,
+    view: Any,
     *,
     model: str | None,
     config: str | None,
@@ -63,7 +78,7 @@ def _new_plan(
     from striate import api
 
     layers = layers_of(config, assignments, flags)
-    return api.prepare(data, model, out=out, layers=layers, progress=progress)
+    return api.prepare(data, model, out=out, layers=layers, progress=view.checking, on_trial=view.trial)
 
 
 def _given(choices: dict[str, Any]) -> list[str]:
