@@ -143,10 +143,10 @@ def finish(run: Path, start: list[str], chance: random.Random, tally: Tally, kil
     """Kill and resume the run in `run` until it ends by itself."""
     while True:
         known = (run / "run.toml").exists()
-        words = run.with_suffix(".words")
+        words, before = run.with_suffix(".words"), (half_written(run), log_time(run))
         child = process(["train", "--resume", str(run)] if known else [*start, str(run)], words)
         if sum(tally.kills.values()) < kills:
-            wait_for_moment(child, run, chance)
+            wait_for_moment(child, run, before, chance)
             child.kill()
         child.join()
         error, code = words.read_text(), child.exitcode or 0
@@ -155,21 +155,21 @@ def finish(run: Path, start: list[str], chance: random.Random, tally: Tally, kil
         if code != -signal.SIGKILL:
             tally.failures.append(error.strip().splitlines()[-1])
             return
-        tally.kills[moment(run)] += 1
+        tally.kills[moment(run, before)] += 1
 
 
-def wait_for_moment(child: ForkProcess, run: Path, chance: random.Random) -> None:
+def wait_for_moment(
+    child: ForkProcess, run: Path, before: tuple[set[Path], int], chance: random.Random
+) -> None:
     """Return when it is time to kill `child`, or when it has ended."""
     kind = chance.choice(("any time", "training", "save"))
     if kind == "any time":
         wait_until(child, chance.uniform(0, WHOLE), lambda: False)
         return
-    log = run / "events.jsonl"
-    before = log.stat().st_mtime_ns if log.exists() else 0
-    wait_until(child, START, lambda: log.exists() and log.stat().st_mtime_ns != before)
+    wait_until(child, START, lambda: log_time(run) != before[1])
     wait_until(child, chance.uniform(0, 0.5), lambda: False)
     if kind == "save":
-        wait_until(child, 5, lambda: in_save(run))
+        wait_until(child, 5, lambda: bool(half_written(run) - before[0]))
 
 
 def wait_until(child: ForkProcess, seconds: float, seen: Any) -> None:
@@ -179,18 +179,22 @@ def wait_until(child: ForkProcess, seconds: float, seen: Any) -> None:
         time.sleep(0.0002)
 
 
-def in_save(run: Path) -> bool:
-    """Whether a checkpoint is half written."""
-    return any((run / "checkpoints").glob(".striate-tmp-*"))
+def half_written(run: Path) -> set[Path]:
+    """The checkpoints whose writing was not finished."""
+    return set((run / "checkpoints").glob(".striate-tmp-*"))
 
 
-def moment(run: Path) -> str:
-    """What the killed process was doing, by what it left."""
-    if in_save(run):
+def log_time(run: Path) -> int:
+    """When the log was last written to, in nanoseconds; 0 where there is none."""
+    log = run / "events.jsonl"
+    return log.stat().st_mtime_ns if log.exists() else 0
+
+
+def moment(run: Path, before: tuple[set[Path], int]) -> str:
+    """What the killed process was doing, by what it left and what was there before it."""
+    if half_written(run) - before[0]:
         return "inside a save"
-    if not (run / "checkpoints").exists():
-        return "before the first checkpoint"
-    return "training" if (run / ".lock").exists() else "between start and training, or at the end"
+    return "training" if log_time(run) != before[1] else "before it trained"
 
 
 def outcome(run: Path) -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,3 +219,14 @@ def test_convert_makes_a_model_that_every_verb_takes(
     assert (again.code, "already" in again.err) == (2, True)
     wrong = striate("convert", weights, "--model", "resnet32_cifar", "--out", tmp_path / "r32")
     assert (wrong.code, "missing" in wrong.err) == (4, True)
+
+
+def test_training_does_not_import_torchs_compiler(tmp_path: Path) -> None:
+    # It takes over a second of every run, and several harmless names of torch import it.
+    script = (
+        "import sys; from striate.cli import main; "
+        f"code = main(['train', 'digits', '--epochs', '1', '--out', {str(tmp_path / 'run')!r}]); "
+        "sys.exit(code or 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -54,8 +54,8 @@ def test_a_norm_without_weights_is_not_frozen() -> None:
 def test_the_optimiser_holds_no_frozen_parameter(network: Callable[..., Any]) -> None:
     tiny = network()
     freeze(tiny, ["convolution.*"])
-    groups = make_optimiser(tiny, TrainingConfig()).param_groups
-    held = {id(parameter) for group in groups for parameter in group["params"]}
+    groups = make_optimiser(tiny, TrainingConfig()).groups
+    held = {id(parameter) for group in groups for parameter in group.parameters}
     assert held == {id(parameter) for name, parameter in tiny.named_parameters() if name in trainable(tiny)}
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from striate.training.config import TrainingConfig
-from striate.training.optimisers import make_optimiser
+from striate.training.optimisers import AdamW, make_optimiser
 
 
 def network() -> nn.Sequential:
@@ -34,8 +34,8 @@ def test_frozen_weights_are_left_out() -> None:
         weight.requires_grad_(False)
     found = [
         weight
-        for group in make_optimiser(module, TrainingConfig()).param_groups
-        for weight in group["params"]
+        for group in make_optimiser(module, TrainingConfig()).groups
+        for weight in group.parameters
     ]
     assert {id(weight) for weight in found} == {id(w) for layer in module[1:] for w in layer.parameters()}
 
@@ -57,16 +57,48 @@ def test_sgd_with_nesterov_is_the_formula() -> None:
 
 def test_momentum_is_the_first_beta_of_adamw() -> None:
     optimiser = make_optimiser(network(), TrainingConfig(optimiser="adamw", momentum=0.8))
-    assert optimiser.param_groups[0]["betas"] == (0.8, 0.999)
+    assert isinstance(optimiser, AdamW)
+    assert optimiser.betas == (0.8, 0.999)
 
 
 def test_with_layer_decay_a_group_keeps_its_share_of_the_rate() -> None:
     optimiser = make_optimiser(network(), TrainingConfig(layer_decay=0.25))
-    found = [(row["scale"], row["weight_decay"], len(row["params"])) for row in optimiser.param_groups]
+    found = [(group.scale, group.weight_decay, len(group.parameters)) for group in optimiser.groups]
+    assert [group.rate for group in optimiser.groups] == [0.0125, 0.0125, 0.05, 0.05]
     # The first matrix and the norm are one stage, the second matrix is the other.
     assert found == [(0.25, 5e-4, 1), (0.25, 0.0, 3), (1.0, 5e-4, 1), (1.0, 0.0, 1)]
 
 
 def test_without_layer_decay_every_group_has_the_whole_rate() -> None:
     optimiser = make_optimiser(network(), TrainingConfig())
-    assert [group["scale"] for group in optimiser.param_groups] == [1.0, 1.0]
+    assert [group.scale for group in optimiser.groups] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_every_step_is_that_of_torchs_own_class(name: str) -> None:
+    ours, theirs = network(), network()
+    config = TrainingConfig(optimiser=name, learning_rate=0.03, weight_decay=0.1)  # type: ignore[arg-type]
+    optimiser = make_optimiser(ours, config)
+    decayed = [parameter for parameter in theirs.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in theirs.parameters() if parameter.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    reference: torch.optim.Optimizer = (
+        torch.optim.SGD(groups, 0.03, momentum=0.9, nesterov=True)
+        if name == "sgd"
+        else torch.optim.AdamW(groups, 0.03, betas=(0.9, 0.999))
+    )
+    for step in range(4):
+        pixels = torch.randn(5, 3, generator=torch.Generator().manual_seed(step))
+        for module, mover in ((ours, optimiser), (theirs, reference)):
+            mover.zero_grad()
+            module(pixels).square().sum().backward()
+            mover.step()
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+def test_a_weight_without_a_gradient_stays() -> None:
+    module = network()
+    before = [weight.detach().clone() for weight in module.parameters()]
+    make_optimiser(module, TrainingConfig()).step()
+    assert all(torch.equal(old, new) for old, new in zip(before, module.parameters(), strict=True))

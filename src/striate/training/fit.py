@@ -293,20 +293,17 @@ class _Run:
 @contextmanager
 def reproducible(config: TrainingConfig) -> Iterator[None]:
     """Torch seeded, and held to deterministic algorithms if asked; its switches are put back after."""
-    enabled, warn_only = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    benchmark = torch.backends.cudnn.benchmark
+    # By its other name, use_deterministic_algorithms, the same switch imports torch's compiler: a second.
+    mode, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
     # Each process draws its own dropout; the first one's is that of a run alone.
     torch.manual_seed(config.seed + (team().rank << 32))
     if config.deterministic:
         # cuBLAS reads it when its first handle is made; without it torch refuses matrix products.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+        torch.set_deterministic_debug_mode("error")
     torch.backends.cudnn.benchmark = not config.deterministic
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(mode)
         torch.backends.cudnn.benchmark = benchmark

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from striate.errors import ModelError
 from striate.models.network import Network
 from striate.training.ema import MovingAverage
+from striate.training.optimisers import Optimiser
 from striate.training.processes import team
 from striate.training.random_states import random_states, restore_random_states
 from striate.training.saving import finite_arrays
@@ -28,7 +29,7 @@ class Parts:
     """What holds tensors in a run."""
 
     network: Network
-    optimiser: torch.optim.Optimizer
+    optimiser: Optimiser
     average: MovingAverage | None
     device: torch.device
 
@@ -42,8 +43,7 @@ class Parts:
             found |= _prefixed(_AVERAGE, self.average.network.state_dict())
         for name, parameter in self.network.named_parameters():
             for key, value in self.optimiser.state.get(parameter, {}).items():
-                if value is not None:
-                    found[f"{_OPTIMISER}{key}/{name}"] = value
+                found[f"{_OPTIMISER}{key}/{name}"] = value
         return finite_arrays(found | _prefixed(_RANDOM, _states_of_all(self.device)), where)
 
     def restore(self, arrays: Arrays, where: Path) -> None:
@@ -56,23 +56,19 @@ class Parts:
 
     def _restore_optimiser(self, values: Mapping[str, Tensor], where: Path) -> None:
         named = dict(self.network.named_parameters())
-        states: dict[nn.Parameter, dict[str, Tensor]] = {}
+        self.optimiser.state.clear()
         for path, value in values.items():
             key, _, name = path.partition("/")
             if name not in named or (value.ndim and value.shape != named[name].shape):
                 raise _misfit(where, f"{key} of the parameter {name} has no place")
-            states.setdefault(named[name], {})[key] = _laid_out_as(named[name], value)
-        state = self.optimiser.state_dict()
-        order = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
-        state["state"] = {number: states[p] for number, p in enumerate(order) if p in states}
-        self.optimiser.load_state_dict(state)
+            self.optimiser.state.setdefault(named[name], {})[key] = _laid_out_as(named[name], value)
 
 
 def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
     """`value` with its elements in memory in the order of the parameter's, as the optimiser made it."""
     if not value.ndim:
-        return value.clone()  # a count of steps
-    return torch.empty_like(parameter, dtype=value.dtype, device="cpu").copy_(value)
+        return value.to(parameter.device, copy=True)  # a count of steps
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _load(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:

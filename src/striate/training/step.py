@@ -19,6 +19,7 @@ from striate.training.checkpoints import Progress
 from striate.training.config import TrainingConfig
 from striate.training.device import autocast, choose_precision
 from striate.training.layout import moved
+from striate.training.optimisers import Optimiser
 from striate.training.processes import Team
 from striate.training.random_states import random_states, restore_random_states
 
@@ -49,7 +50,7 @@ class Updates:
     def __init__(
         self,
         network: Network,
-        optimiser: torch.optim.Optimizer,
+        optimiser: Optimiser,
         config: TrainingConfig,
         device: torch.device,
         progress: Progress,
@@ -69,8 +70,7 @@ class Updates:
         `own` is the share that this process's pictures have in the weight of all processes'; each term is
         that part of their mean. Raises EnvironmentProblem where two pictures at a time do not fit the memory.
         """
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["scale"]
+        self.optimiser.set_rate(rate)
         whole = moved(batch, self.device, self.progress.layout)
         while True:
             random = random_states(self.device)
@@ -84,7 +84,7 @@ class Updates:
             restore_random_states(random, self.device)
 
     def _take(self, batch: Batch[Tensor], own: float) -> dict[str, Tensor]:
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         losses: dict[str, Tensor] = {}
         parts = list(micro_batches(batch, self.progress.parts))
         for number, (part, share) in enumerate(parts, 1):
