@@ -154,16 +154,17 @@ def judged(rows: dict[str, dict[str, Any]]) -> dict[str, float | bool]:
 
 def striate_turns(task: Task, precision: str = "auto") -> Turns:
     """`striate train`. A turn writes the files of the epoch before it; the first one those of the start."""
-    os.environ["STRIATE_CACHE"] = str(task.photos.parent / "cache")
+    scratch = Path(tempfile.mkdtemp())
+    os.environ["STRIATE_CACHE"] = str(scratch / "cache")
     settings = {
         "data": {"split": {"val_fraction": 0.0, "test_fraction": 0.0}},
         "network": {"preprocess": {"size": task.size}},
         "augment": {"flip": 0.5, "scale": list(SCALE)},
         "training": {"epochs": task.epochs + 1, "batch_size": BATCH, "precision": precision, **RATE},
     }
-    scratch = tempfile.mkdtemp(dir=task.photos.parent)
     started = time.perf_counter()
-    plan = prepare(str(task.photos), "resnet18", out=scratch, layers=[Layer("benchmark", settings)])
+    layers = [Layer("benchmark", settings)]
+    plan = prepare(str(task.photos), "resnet18", out=scratch / "run", layers=layers)
     facts = {
         "layout": plan.setup.layout,
         "precision": "bf16" if "bf16" in plan.where else "fp32",

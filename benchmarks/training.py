@@ -4,8 +4,8 @@ Usage: python benchmarks/training.py [--cases lenet ...] [--pairs 5] [--keras PY
 
 Each contender is a process of its own, since how memory is allocated is a matter of the whole process; all
 are there from the start and take turns, every second round in reverse, so that a busy moment of the machine
-hits all of them. A ratio is the median over the turns of contender / plain loop in float32. About 15 minutes
-on two cores.
+hits all of them. A ratio is the median over the turns of contender / plain loop in float32. 15 to 20
+minutes on two cores, and up to 16 GB of memory.
 
 striate: what `striate train` does: a few steps tell the layout, then `fit` with its loader, augmentation,
 loss, optimiser and log, on pictures that its cache holds.
@@ -21,6 +21,7 @@ A peer is compared with striate in its own precision: float32, or what striate c
 """
 
 import argparse
+import ctypes
 import importlib.util
 import json
 import os
@@ -81,7 +82,7 @@ CASES = {
         Case("lenet", 28, 256, 6, 15, keras="lenet"),
         Case("lenet5", 32, 256, 6, 15),
         Case("resnet20_cifar", 32, 128, 1, 3, {"flip": 0.5, "pad": 4}),
-        Case("mobilenet_v2", 224, 32, 0, 1, {"flip": 0.5}, "mobilenetv2_100", "MobileNetV2"),
+        Case("mobilenet_v2", 224, 32, 1, 1, {"flip": 0.5}, "mobilenetv2_100", "MobileNetV2"),
         Case("resnet18", 224, 32, 0, 1, {"flip": 0.5}, "resnet18"),
         Case("resnet50", 224, 8, 0, 2, {"flip": 0.5}, "resnet50", "ResNet50"),
         Case("unet", 256, 4, 0, 2),
@@ -100,6 +101,7 @@ SGEMM, BF16 = "float32 product", "bfloat16 product"
 KERAS = {"Keras fit, torch": "torch", "Keras fit, JAX": "jax"}  # contender: backend
 RATE: dict[str, Any] = {"learning_rate": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
 SMOOTHING = 0.1  # of timm's training script
+PATIENCE = 30.0  # seconds that a contender has to end
 DISTINCT = 512  # random pictures that stand for all: what a picture shows changes no time
 
 # Reached by striate in float32: the ratio to the plain loop, to a peer, or a share of the matrix product.
@@ -124,7 +126,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.contender:
         turns = options.pairs + 1  # the first one does not count
-        serve(partial(CONTENDERS[options.contender], CASES[options.cases[0]], turns))
+        case = CASES[options.cases[0]]
+        serve(partial(CONTENDERS[options.contender], case, turns), gives_back=case.settle > 0)
         return
     result: dict[str, Any] = {
         "what": __doc__.splitlines()[0],
@@ -202,7 +205,7 @@ class Field:
     def __init__(self, commands: dict[str, Command | str], needed: tuple[str, ...]) -> None:
         self._needed = needed
         self.not_run = {name: found for name, found in commands.items() if isinstance(found, str)}
-        self._scratch = tempfile.TemporaryDirectory()
+        self._scratch = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self._processes = {
             name: self._start(*found) for name, found in commands.items() if not isinstance(found, str)
         }
@@ -220,29 +223,40 @@ class Field:
         return {name: answers[name]["reached"] for name in names if "reached" in answers[name]}
 
     def facts(self) -> dict[str, Facts]:
-        """How each contender that is still there computes, and the most memory that it took: when all
-        was loaded, most of which all share, and until now."""
+        """How each contender that is still there computes, and the most memory that it took.
+
+        What it took while its libraries were loaded is told too; most of that is shared by all.
+        """
         return {
             name: self._facts[name] | {"peak_megabytes": peak_megabytes(process.pid)}
             for name, process in self._processes.items()
         }
 
     def end(self) -> None:
-        """Leave no process."""
+        """Leave no process. Each ends by itself when no turn can come any more, and ends its workers."""
         for process in self._processes.values():
-            process.kill()  # not terminate: training would end its step, then wait for a turn
-            process.wait()
+            with suppress(BrokenPipeError):
+                stream_to(process).close()
+        for process in self._processes.values():
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         self._scratch.cleanup()
 
     def _start(self, words: list[str], more: dict[str, str]) -> subprocess.Popen[str]:
-        # Keras writes its settings into a folder of its own.
-        environment = os.environ | {"KERAS_HOME": self._scratch.name} | more
+        # A killed process cannot clear away what training and Keras write.
+        scratch = self._scratch.name
+        environment = os.environ | {"TMPDIR": scratch, "KERAS_HOME": scratch} | more
         pipe = subprocess.PIPE
         return subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, env=environment)
 
     def _ask(self, name: str) -> dict[str, Any]:
         with suppress(BrokenPipeError):  # it has ended; what it said last is still to be read
-            write_line(self._processes[name].stdin, "turn")
+            stream = stream_to(self._processes[name])
+            stream.write("turn\n")
+            stream.flush()
         return self._hear(name)
 
     def _hear(self, name: str) -> dict[str, Any]:
@@ -259,11 +273,10 @@ class Field:
         return found
 
 
-def write_line(stream: IO[str] | None, line: str) -> None:
-    """`line` to a process, at once."""
-    assert stream is not None
-    stream.write(f"{line}\n")
-    stream.flush()
+def stream_to(process: subprocess.Popen[str]) -> IO[str]:
+    """The standard input of a contender."""
+    assert process.stdin is not None
+    return process.stdin
 
 
 def peak_megabytes(pid: int) -> int | None:
@@ -328,7 +341,7 @@ def judged(case: str, table: dict[str, dict[str, Any]]) -> dict[str, dict[str, f
     }
 
 
-def serve(make: Callable[[], Turns]) -> None:
+def serve(make: Callable[[], Turns], gives_back: bool = False) -> None:
     """Be a contender: a line when all is loaded, then an answer to each line of the standard input."""
     torch.manual_seed(0)
     print("{}", flush=True)
@@ -336,7 +349,20 @@ def serve(make: Callable[[], Turns]) -> None:
     facts, found = make()
     print(json.dumps({"facts": facts}), flush=True)
     for _ in sys.stdin:
-        print(json.dumps({"reached": next(found)}), flush=True)
+        reached = next(found)
+        if gives_back and not facts.get("memory_kept"):
+            give_back()
+        print(json.dumps({"reached": reached}), flush=True)
+
+
+def give_back() -> None:
+    """Return to the system what glibc holds of freed memory: all contenders must fit the machine at once.
+
+    The steps of a turn that are not timed fetch it again.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def striate_turns(case: Case, turns: int, **settings: Any) -> Turns:

@@ -66,9 +66,10 @@ def runs(place: Path) -> Path:
         name, value = option.split("=")
         settings = {"network": {"options": {name: float(value) if "." in value else int(value)}}}
         out = place / "runs" / kind
-        api.train(
+        run = api.train(
             place / "photos", model, out=out, epochs=1, size=32, batch_size=8, workers=0, settings=settings
         )
+        assert run.model.classes == ("dark", "light")
     return place / "runs"
 
 

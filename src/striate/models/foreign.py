@@ -37,7 +37,6 @@ __all__ = [
     "from_module",
     "function_of",
     "is_code",
-    "is_foreign",
     "library_of",
     "listed",
     "name_of",
@@ -47,6 +46,7 @@ __all__ = [
 ]
 
 NEEDS_COLOR = True  # gray pictures come as three channels, unless one asks for another
+
 LIBRARIES = {"torchvision": "pip install 'striate[train]'", "timm": "pip install timm"}
 """The libraries whose lists are believed, each with the way to get it."""
 
@@ -133,14 +133,9 @@ class ForeignNetwork(Classifier):
             )
 
 
-def is_foreign(name: str) -> bool:
-    """Whether `name` is one of a foreign network, known or not: no network here has a colon."""
-    return ":" in name
-
-
 def is_code(name: str) -> bool:
     """Whether `name` names a function to be imported, which no file may do."""
-    return is_foreign(name) and library_of(name) is None
+    return ":" in name and library_of(name) is None
 
 
 def library_of(name: str) -> str | None:
@@ -277,23 +272,8 @@ def build(config: Config) -> ForeignNetwork:
     """
     if torch.empty(0).device.type != "meta":
         return _made(config)
-    network = None
-    try:
-        network = _made(config)
-        _try_out(network)
-    except Exception:
-        if network is not None and _parameters(network) > _TRIED_UP_TO:
-            return network
-        # Which of the two it was, the meta device or the settings, is told by doing it for real.
-        with torch.device("cpu"):
-            network = _made(config)
-            try:
-                _try_out(network)
-            except StriateError:
-                raise
-            except Exception as error:
-                raise _unfit(network, error) from error
-    return network
+    with torch.random.fork_rng(devices=[]):  # trying out leaves no trace in what is drawn later
+        return _tried(config)
 
 
 def drawn(network: Network) -> ForeignNetwork:
@@ -326,6 +306,26 @@ def recipe(config: Config) -> dict[str, dict[str, object]]:
 def from_module(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of the module itself under the names used here."""
     return {f"body.{name}": tensor for name, tensor in state_dict.items()}
+
+
+def _tried(config: Config) -> ForeignNetwork:
+    network = None
+    try:
+        network = _made(config)
+        _try_out(network)
+    except Exception:
+        if network is not None and _parameters(network) > _TRIED_UP_TO:
+            return network
+        # Which of the two it was, the meta device or the settings, is told by doing it for real.
+        with torch.device("cpu"):
+            network = _made(config)
+            try:
+                _try_out(network)
+            except StriateError:
+                raise
+            except Exception as error:
+                raise _unfit(network, error) from error
+    return network
 
 
 def _made(config: Config) -> ForeignNetwork:

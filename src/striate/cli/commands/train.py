@@ -40,8 +40,10 @@ def command(
     from striate.cli.training_view import TrainingView
 
     if resume is not None:
-        others = {**choices, "model": None}  # names a function that the run's files may not
-        refuse_beside(f"--resume {resume}", _given({"DATA": data, "find_lr": find_lr or None, **others}))
+        others = {"DATA": data, "find_lr": find_lr or None, **choices}
+        if ":" in (choices["model"] or ""):  # a function, which the run's own files may not name
+            del others["model"]
+        refuse_beside(f"--resume {resume}", _given(others))
     elif data is None or inexact:
         raise _incomplete(data)
     if find_lr:
