@@ -15,6 +15,7 @@ from PIL import Image
 import striate
 from striate import api
 from striate.api.shorthands import shorthand_layers
+from striate.api.starting_weights import FINE_TUNING
 from striate.config import Layer, read_toml
 from striate.errors import ModelError, NotFiniteError, UnknownName, UsageError
 from striate.modelfile import MODEL_FILE, read_tensors
@@ -22,6 +23,7 @@ from striate.models import card_of
 from striate.models.published import Published
 from striate.training.saving import save
 
+DECAY = FINE_TUNING["training"]["layer_decay"]
 OPTIONS: dict[str, Any] = {"epochs": 1, "batch_size": 8, "workers": 0}
 
 
@@ -101,7 +103,9 @@ def test_the_same_classes_keep_the_last_layer_and_others_of_the_same_number_do_n
         weights_of(again.network)["fc.weight"], read_tensors(source / MODEL_FILE)["fc.weight"]
     )
     draw(tmp_path / "grays", {"a": (0, 0, 0), "b": (90, 90, 90), "c": (200, 200, 200)})
-    assert plan(tmp_path / "grays", init=source).begun.redrawn == ("fc.weight", "fc.bias")
+    grays = plan(tmp_path / "grays", init=source)
+    assert grays.begun.redrawn == ("fc.weight", "fc.bias")
+    assert (weights_of(grays.network)["fc.weight"] != read_tensors(source / MODEL_FILE)["fc.weight"]).any()
 
 
 def test_the_plan_says_what_became_of_the_tensors(source: Path, other: Path) -> None:
@@ -132,7 +136,7 @@ def test_a_smaller_network_of_the_family_begins_with_what_fits(tmp_path: Path, c
 def test_settings_for_fine_tuning_stand_under_those_that_are_asked_for(source: Path, other: Path) -> None:
     made = plan(other, init=source, epochs=3)
     training, origins = made.config.training, made.resolved.origins
-    assert (training.layer_decay, origins["training.layer_decay"]) == (0.8, "fine-tuning")
+    assert (training.layer_decay, origins["training.layer_decay"]) == (DECAY, "fine-tuning")
     assert (training.epochs, origins["training.epochs"]) == (3, "--epochs")
     assert plan(other, "simple_cnn", out=other.parent / "b").config.training.layer_decay == 1.0
 
@@ -150,7 +154,7 @@ def test_the_run_remembers_the_weights_and_their_hash(source: Path, other: Path)
 
 def test_other_weights_than_those_remembered_are_refused(source: Path, other: Path) -> None:
     config = {"init": {"weights": str(source), "sha256": "0" * 64}}
-    with pytest.raises(ModelError, match="not 0{64} as the settings say"):
+    with pytest.raises(ModelError, match=r"not 0{64} as the settings say"):
         api.prepare(other, out=other.parent / "run", layers=[Layer("run.toml", config)])
     # Who names weights anew does not mean the hash of those before.
     flag = shorthand_layers({"init": source, "batch_size": 8})
@@ -307,5 +311,5 @@ def test_settings_are_explained_without_fetching_weights(color_folder: Path) -> 
 
 
 def test_no_published_weights_for_a_network_is_said_with_those_that_have_some(color_folder: Path) -> None:
-    with pytest.raises(ModelError, match="publishes none for simple_cnn. fix: choose one of alexnet"):
+    with pytest.raises(ModelError, match=r"publishes none for simple_cnn\. fix: choose one of alexnet"):
         plan(color_folder, init="torchvision")

@@ -33,9 +33,7 @@ def test_frozen_weights_are_left_out() -> None:
     for weight in module[0].parameters():
         weight.requires_grad_(False)
     found = [
-        weight
-        for group in make_optimiser(module, TrainingConfig()).groups
-        for weight in group.parameters
+        weight for group in make_optimiser(module, TrainingConfig()).groups for weight in group.parameters
     ]
     assert {id(weight) for weight in found} == {id(w) for layer in module[1:] for w in layer.parameters()}
 

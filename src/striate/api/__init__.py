@@ -193,7 +193,7 @@ def prepare(
 
 def find_rate(
     data: str | Path,
-    model: str | None = None,
+    model: "Maker | None" = None,
     *,
     config: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -218,7 +218,7 @@ def find_rate(
 
 def prepare_sweep(
     data: str | Path,
-    model: str | None = None,
+    model: "Maker | None" = None,
     *,
     layers: "Sequence[Layer]" = (),
     progress: Callable[[int, int], None] | None = None,
@@ -227,7 +227,7 @@ def prepare_sweep(
     """What `find_rate` would do, before it does it: `plan.points()`, `plan.outcome()`."""
     from striate.api.sweep import prepare_sweep as prepare_points
 
-    return prepare_points(str(data), model, layers, progress, on_trial)
+    return prepare_points(str(data), _name_of(model), layers, progress, on_trial)
 
 
 def prepare_resumption(
@@ -390,12 +390,12 @@ def pack_dataset(
 
 
 def explain_config(
-    data: str | Path, model: str | None = None, *, layers: "Sequence[Layer]" = ()
+    data: str | Path, model: "Maker | None" = None, *, layers: "Sequence[Layer]" = ()
 ) -> "ExplainedConfig":
     """Every setting that a run on `data` would have, or the run folder `data` had, with its origin."""
     from striate.api.explanation import explain
 
-    return explain(str(data), model, layers)
+    return explain(str(data), _name_of(model), layers)
 
 
 def hash_of(model: str | Path) -> str:

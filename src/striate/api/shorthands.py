@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, Literal
 
 from striate.errors import UnknownName
@@ -86,6 +87,12 @@ def shorthand_layers(values: Mapping[str, Any], verb: str = "") -> "list[Layer]"
             raise UnknownName(verb or "striate train", name, known)
         if value is not None:
             origin = f"{verb}({name}=)" if verb else f"--{name.replace('_', '-')}"
-            is_one = known[name].kind == "patterns" and isinstance(value, str)
-            layers.append(Layer(origin, nested(known[name].path, (value,) if is_one else value)))
+            layers.append(Layer(origin, nested(known[name].path, _plain(known[name], value))))
     return layers
+
+
+def _plain(shorthand: Shorthand, value: Any) -> Any:
+    """`value` as a settings file has it, where Python has a shorter or richer way to write it."""
+    if isinstance(value, PathLike):
+        return fspath(value)
+    return (value,) if shorthand.kind == "patterns" and isinstance(value, str) else value

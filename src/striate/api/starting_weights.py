@@ -37,7 +37,7 @@ FINE_TUNING: dict[str, dict[str, object]] = {
     "training": {
         # AdamW's steps do not hang on the size of gradients: one rate serves networks with and without norms.
         "optimiser": "adamw",
-        "learning_rate": 5e-4,
+        "learning_rate": 2e-4,
         "momentum": 0.9,
         "nesterov": None,
         "weight_decay": 0.01,
@@ -46,7 +46,7 @@ FINE_TUNING: dict[str, dict[str, object]] = {
         "step_factor": 0.1,
         "warmup_epochs": 1.0,
         "layer_decay": 0.8,
-        "epochs": 10,
+        "epochs": 8,
         "batch_size": 32,
     }
 }
