@@ -1,9 +1,9 @@
-"""What every network must do, run over every family in the folder: its TINY and its small variants."""
+"""What every network must do, over every family in the folder: its TINY, TINIES and small variants."""
 
 import dataclasses
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -43,10 +43,16 @@ def on_meta(name: str) -> Network:
         return models.create(name)
 
 
+def forms(family: ModuleType) -> dict[str, NetworkConfig]:
+    """The small configs of `family` by name: TINY, and the forms whose code is another."""
+    return {"tiny": family.TINY, **getattr(family, "TINIES", {})}
+
+
 def cases() -> dict[str, Case]:
     tiny = {
-        f"{name}-tiny": Case(family, next(iter(family.VARIANTS)), family.TINY)
+        f"{name}-{form}": Case(family, next(iter(family.VARIANTS)), config)
         for name, family in models.families().items()
+        for form, config in forms(family).items()
     }
     small = {
         name: Case(models.family_of(name), name, models.family_of(name).VARIANTS[name])
@@ -87,7 +93,8 @@ def unsettle(network: Network) -> None:
 @pytest.mark.parametrize("name", models.families())
 def test_tiny_has_at_most_a_million_parameters(name: str) -> None:
     family = models.families()[name]
-    assert parameters(family.build(family.TINY)) <= 1_000_000
+    for config in forms(family).values():
+        assert parameters(family.build(config)) <= 1_000_000
 
 
 @pytest.mark.parametrize("name", models.variants())
@@ -201,7 +208,7 @@ def test_evaluation_changes_no_weight_and_no_buffer(case: Case) -> None:
 
 
 @pytest.mark.parametrize("color", ["gray", "rgb"])
-def test_gray_and_colour_pictures_are_taken(case: Case, color: str) -> None:
+def test_gray_and_colour_pictures_are_taken(case: Case, color: Literal["gray", "rgb"]) -> None:
     count = 1 if color == "gray" else 3
     preprocess = dataclasses.replace(
         case.config.preprocess, color=color, mean=(0.5,) * count, std=(0.25,) * count

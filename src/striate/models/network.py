@@ -20,6 +20,9 @@ from striate.structures import ClassTargets, Preprocess, Task
 __all__ = ["Classifier", "Feature", "Logits", "Network", "NetworkConfig", "class_names", "frozen_norms"]
 
 
+_MOST_CLASSES = 1_000_000  # more is a slip or hostile, and a name for each of billions would fill the memory
+
+
 class NetworkConfig(Settings, frozen=True):
     """What every network's settings hold; a family adds its own."""
 
@@ -27,6 +30,10 @@ class NetworkConfig(Settings, frozen=True):
     preprocess: Preprocess = Preprocess()
 
     def __post_init__(self) -> None:
+        if isinstance(self.classes, int) and self.classes > _MOST_CLASSES:
+            raise UsageError(
+                "network.classes", f"there are {self.classes:,}", f"give at most {_MOST_CLASSES:,} classes"
+            )
         names = class_names(self.classes)
         if len(names) < 2 or len(set(names)) < len(names):
             raise UsageError(

@@ -13,6 +13,7 @@ arXiv:1404.5997, in torchvision's sizes: one tower, fewer maps, no response norm
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
+import msgspec
 import torch.nn.functional as F
 from msgspec import Meta
 from torch import Tensor, nn
@@ -25,7 +26,17 @@ from striate.layers.stack import Stack
 from striate.models.network import Classifier, Feature, Logits, NetworkConfig
 from striate.structures import Preprocess
 
-__all__ = ["TINY", "VARIANTS", "AlexNet", "Config", "RawValues", "build", "from_torchvision", "recipe"]
+__all__ = [
+    "TINIES",
+    "TINY",
+    "VARIANTS",
+    "AlexNet",
+    "Config",
+    "RawValues",
+    "build",
+    "from_torchvision",
+    "recipe",
+]
 
 STRIDES = {
     "conv1": 4,
@@ -180,6 +191,8 @@ TINY = Config(
     hidden=256,
     dropout=0.1,
 )
+
+TINIES = {"one_tower": msgspec.structs.replace(TINY, form="one_tower", groups=1)}
 
 
 def build(config: Config) -> AlexNet:

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, NamedTuple
 
+import msgspec
 import torch
 from msgspec import Meta
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from striate.ops.losses import soft_cross_entropy
 from striate.structures import ClassTargets, Preprocess
 
 __all__ = [
+    "TINIES",
     "TINY",
     "VARIANTS",
     "AuxiliaryHead",
@@ -292,7 +294,9 @@ VARIANTS = {
     ),
 }
 
-TINY = Config(classes=10, preprocess=Preprocess(size=(64, 64), fit="crop", resize_to=72), width=0.25)
+TINY = Config(classes=10, preprocess=Preprocess(size=(64, 64), fit="crop", resize_to=72), width=0.1875)
+
+TINIES = {"batch_norm": msgspec.structs.replace(TINY, form="batch_norm")}
 
 
 def build(config: Config) -> GoogLeNet:

@@ -168,8 +168,8 @@ class LeNet(Classifier):
         super().__init__(config)
         self.fixed_size = FixedSize(config.preprocess, at_least=SMALLEST)
         height, width = (((side - 4) // 2 - 4) // 2 for side in config.preprocess.size)
-        self.squash, self.s2, self.c3, self.s4 = self.parts()
         self.c1 = nn.Conv2d(config.preprocess.channels, 6, kernel_size=5)
+        self.squash, self.s2, self.c3, self.s4 = self.parts()
         self.c5 = nn.Conv2d(16, 120, kernel_size=(height, width))
         self.f6 = nn.Linear(120, CODE_BITS)
 

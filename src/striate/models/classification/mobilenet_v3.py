@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 from torch import Tensor, nn
 
@@ -31,7 +32,7 @@ from striate.models.classification._mobilenet import (
 from striate.models.network import Feature, NetworkConfig, class_names
 from striate.structures import Preprocess
 
-__all__ = ["TINY", "VARIANTS", "Config", "MobileNetV3", "build", "from_torchvision", "recipe"]
+__all__ = ["TINIES", "TINY", "VARIANTS", "Config", "MobileNetV3", "build", "from_torchvision", "recipe"]
 
 # The columns of the tables: kernel, expanded maps, maps out, squeeze and excitation, activation, stride.
 Row = tuple[Literal[3, 5], Count, Count, bool, Literal["RE", "HS"], Literal[1, 2]]
@@ -181,6 +182,11 @@ TINY = Config(
     hidden=128,
     output_stride=8,
 )
+
+TINIES = {
+    "large": msgspec.structs.replace(TINY, width=0.25, blocks=TABLE_1, output_stride=32),
+    "small": msgspec.structs.replace(TINY, width=0.25, blocks=TABLE_2, output_stride=32),
+}
 
 
 def build(config: Config) -> MobileNetV3:

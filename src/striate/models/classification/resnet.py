@@ -18,6 +18,7 @@ first block has the dilation of its stage.
 from collections.abc import Mapping
 from typing import Annotated, Literal, NamedTuple
 
+import msgspec
 import torch.nn.functional as F
 from msgspec import Meta
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from striate.models.network import Classifier, Feature, Logits, NetworkConfig
 from striate.structures import Preprocess
 
 __all__ = [
+    "TINIES",
     "TINY",
     "VARIANTS",
     "Config",
@@ -317,6 +319,15 @@ TINY = Config(
     depths=(2, 1, 1, 1),
     width=8,
 )
+
+TINIES = {
+    "basic": msgspec.structs.replace(TINY, block="basic"),
+    "basic_padded": msgspec.structs.replace(TINY, block="basic", shortcut="A"),
+    "basic_plain": msgspec.structs.replace(TINY, block="basic", shortcut="none", zero_init=False),
+    "v1": msgspec.structs.replace(TINY, version="v1"),
+    "dilated": msgspec.structs.replace(TINY, output_stride=8),
+    "v1_dilated": msgspec.structs.replace(TINY, version="v1", output_stride=8),
+}
 
 
 def build(config: Config) -> ResNet:

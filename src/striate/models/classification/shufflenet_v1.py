@@ -9,6 +9,7 @@ the depthwise one, the same function with the depthwise maps in another order.
 
 from typing import Annotated
 
+import msgspec
 import torch
 from msgspec import Meta
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from striate.models.network import Classifier, Feature, Logits, NetworkConfig
 from striate.ops.channel_shuffle import channel_shuffle
 from striate.structures import Preprocess
 
-__all__ = ["TINY", "VARIANTS", "Config", "ShuffleNetV1", "build", "recipe"]
+__all__ = ["TINIES", "TINY", "VARIANTS", "Config", "ShuffleNetV1", "build", "recipe"]
 
 BOTTLENECK = 4  # maps of a unit for each of its bottleneck
 
@@ -151,6 +152,8 @@ TINY = Config(
     channels=48,
     units=(2, 2, 2),
 )
+
+TINIES = {"one_group": msgspec.structs.replace(TINY, groups=1)}
 
 
 def build(config: Config) -> ShuffleNetV1:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from striate.errors import UsageError
 from striate.layers.initialise import he_normal
+from striate.layers.smallest_size import SmallestSize
 from striate.models.network import Classifier, Feature, Logits, NetworkConfig
 from striate.structures import Preprocess
 
@@ -62,6 +63,7 @@ class SimpleCNN(Classifier):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.feature_info = _feature_info(config)
+        self.smallest_size = SmallestSize(config.preprocess, self.feature_info[-1].stride)
         channels, stride = config.preprocess.channels, 1
         self.stages = nn.ModuleDict()
         for (name, width, next_stride), convolutions in zip(
@@ -73,13 +75,13 @@ class SimpleCNN(Classifier):
         self.fc = nn.Linear(channels, len(self.classes))
 
     def forward(self, images: Tensor) -> Logits:  # type: ignore[override]
-        maps = self.normalize(images)  # (B, C, H, W)
+        maps = self.normalize(self.smallest_size(images))  # (B, C, H, W)
         for stage in self.stages.values():
             maps = stage(maps)  # (B, width, H / stride, W / stride)
         return Logits(self.fc(self.dropout(maps.mean((2, 3)))))  # (B, last width) -> (B, K)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        maps, found = self.normalize(images), {}
+        maps, found = self.normalize(self.smallest_size(images)), {}
         for name, stage in self.stages.items():
             found[name] = maps = stage(maps)
         return found

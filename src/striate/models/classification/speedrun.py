@@ -8,6 +8,7 @@ answer that is averaged over the picture and its mirror image wherever the netwo
 
 from typing import Annotated
 
+import msgspec
 import torch
 from msgspec import Meta
 from torch import Tensor, nn
@@ -15,10 +16,21 @@ from torch import Tensor, nn
 from striate.errors import UsageError
 from striate.layers.initialise import he_normal
 from striate.layers.patch_whitening import PatchWhitening
+from striate.layers.smallest_size import SmallestSize
 from striate.models.network import Classifier, Feature, Logits, NetworkConfig
 from striate.structures import Preprocess
 
-__all__ = ["NATIVE_SIZE_UP_TO", "TINY", "VARIANTS", "Config", "Speedrun", "build", "recipe", "start_from"]
+__all__ = [
+    "NATIVE_SIZE_UP_TO",
+    "TINIES",
+    "TINY",
+    "VARIANTS",
+    "Config",
+    "Speedrun",
+    "build",
+    "recipe",
+    "start_from",
+]
 
 NATIVE_SIZE_UP_TO = 64
 SMALLEST_MAP = 2  # pixels a side: a pool that would leave less is left out
@@ -72,6 +84,8 @@ class Speedrun(Classifier):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.feature_info = _feature_info(config)
+        least = self.feature_info[-1].stride + _lost_to_whitening(config)
+        self.smallest_size = SmallestSize(config.preprocess, least)
         self.whiten = PatchWhitening(config.preprocess.channels, config.patch)
         self.act = nn.GELU()
         channels, stride = self.whiten.out_channels, 1
@@ -84,32 +98,38 @@ class Speedrun(Classifier):
         self.fc = nn.Linear(channels, len(self.classes), bias=False)
 
     def forward(self, images: Tensor) -> Logits:  # type: ignore[override]
+        values = self.normalize(self.smallest_size(images))  # (B, C, H, W)
         if self.training or not self.config.average_mirror:
-            return Logits(self._logits(images))
-        both = self._logits(torch.cat((images, images.flip(3))))  # (2 B, K)
+            return Logits(self._logits(values))
+        both = self._logits(torch.cat((values, values.flip(3))))  # (2 B, K)
         return Logits(both.view(2, -1, both.shape[1]).mean(0))
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        maps, found = self._whitened(images), {}
+        maps, found = self._whitened(self.normalize(self.smallest_size(images))), {}
         for name, stage in self.stages.items():
             found[name] = maps = stage(maps)
         return found
 
-    def _logits(self, images: Tensor) -> Tensor:
-        maps = self._whitened(images)  # (B, 2 C patch^2, H, W)
+    def _logits(self, values: Tensor) -> Tensor:
+        maps = self._whitened(values)  # (B, 2 C patch^2, H, W)
         for stage in self.stages.values():
             maps = stage(maps)  # (B, width, H / stride, W / stride)
         logits: Tensor = self.config.logit_scale * self.fc(maps.amax((2, 3)))  # (B, K)
         return logits
 
-    def _whitened(self, images: Tensor) -> Tensor:
-        maps: Tensor = self.act(self.whiten(self.normalize(images)))
+    def _whitened(self, values: Tensor) -> Tensor:
+        maps: Tensor = self.act(self.whiten(values))
         return maps
+
+
+def _lost_to_whitening(config: Config) -> int:
+    """Rows and columns that the first layer costs: one for an even patch, which has no middle."""
+    return 1 - config.patch % 2
 
 
 def _feature_info(config: Config) -> tuple[Feature, ...]:
     """The stages: each halves the maps while SMALLEST_MAP pixels a side remain."""
-    side = min(config.preprocess.size) - (config.patch % 2 == 0)  # an even patch costs a row and a column
+    side = min(config.preprocess.size) - _lost_to_whitening(config)
     stride, found = 1, []
     for number, width in enumerate(config.widths, start=1):
         if side // (2 * stride) >= SMALLEST_MAP:
@@ -130,6 +150,8 @@ TINY = Config(
     patch=2,
     preprocess=Preprocess(size=(16, 16), fit="stretch"),
 )
+
+TINIES = {"one_view": msgspec.structs.replace(TINY, average_mirror=False)}
 
 
 def build(config: Config) -> Speedrun:

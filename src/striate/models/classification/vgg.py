@@ -16,6 +16,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
+import msgspec
 import torch.nn.functional as F
 from msgspec import Meta
 from torch import Tensor, nn
@@ -29,7 +30,18 @@ from striate.layers.stack import Stack
 from striate.models.network import Classifier, Feature, Logits, NetworkConfig
 from striate.structures import Preprocess
 
-__all__ = ["TINY", "VARIANTS", "VGG", "Config", "Pool", "build", "from_torchvision", "recipe", "trunk"]
+__all__ = [
+    "TINIES",
+    "TINY",
+    "VARIANTS",
+    "VGG",
+    "Config",
+    "Pool",
+    "build",
+    "from_torchvision",
+    "recipe",
+    "trunk",
+]
 
 WIDEST = 8  # blocks 4 and 5 have 8 times the maps of the first
 
@@ -197,6 +209,12 @@ TINY = Config(
     grid=1,
     hidden=64,
 )
+
+TINIES = {
+    "plain": msgspec.structs.replace(TINY, pointwise=False, norm="none"),
+    "local_response": msgspec.structs.replace(TINY, pointwise=False, norm="local_response"),
+    "dilated": msgspec.structs.replace(TINY, output_stride=8),
+}
 
 
 def build(config: Config) -> VGG:

@@ -1,0 +1,374 @@
+"""Every classification family trained at an equal budget, beside the same networks of other libraries.
+
+Usage: python benchmarks/classification.py PICTURES [--epochs 3] [--pictures 5000] [--networks NAME ...]
+       [--again] [--out benchmarks/results/classification.json] [--page docs/networks.md]
+   or: python benchmarks/classification.py --page-only
+
+PICTURES is what `striate train` takes, with a test part. The first --pictures training pictures, evenly by
+class, are used, all of them to train on; accuracy is measured on the whole test part, once, after the last
+epoch. Each row is `striate.train(PICTURES, model=NAME, epochs=..., size=...)`: the recipe of the network's
+family, seed 0, as many epochs over as many pictures for all. A network of torchvision or timm is trained
+by the same trainer with the recipe, the size and the preprocessing of ours beside it; only its code and the
+starting weights that it draws are its own. One with other counts of parameters or multiply-adds is refused.
+
+One network stands for each family, at the size of the pictures (32) where it can use that; those that shrink
+their input 32 times, or need more for their stem, have 64. VGG-11 has 32 and, without the 49 regions that
+are all the same there, `grid` 1; no other library has that, so the pair of VGGs is the one with 49.
+
+Images a second is the median over the steps of the last epoch, loading included; MACs are those of
+`striate summary`, of one picture.
+
+Every row is written as soon as it is there, and a second run goes on behind them; --again does them anew. The
+page is made of the JSON alone, and of overfit.json beside it where there is one; --page-only trains
+nothing and writes it anew. About 17 minutes on two cores.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from startup import machine
+
+import striate
+from striate import models
+from striate.data.dataset import Dataset
+from striate.data.open import DataConfig, open_dataset
+from striate.ops.device import choose_device
+from striate.training.device import choose_precision, describe
+from striate.training.events import Event, StepEvent
+
+NATIVE, LARGER = 32, 64  # pixels a side
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A network to train, and those that have the same layers elsewhere."""
+
+    network: str
+    size: int
+    peers: tuple[str, ...] = ()
+    grid: int | None = None  # of VGG; None: its own
+    own_size: bool = False  # of the family's default: no size is asked for
+
+    @property
+    def label(self) -> str:
+        """How its row is called."""
+        return self.network if self.grid is None else f"{self.network}, grid {self.grid}"
+
+
+ENTRIES = (
+    Entry("mlp", NATIVE),
+    Entry("lenet5", NATIVE),
+    Entry("tutorial_cnn", 39, own_size=True),
+    Entry("simple_cnn", NATIVE),
+    Entry("speedrun_m", NATIVE),
+    Entry("resnet20_cifar", NATIVE),
+    Entry("plain20_cifar", NATIVE),
+    Entry("mobilenet_v3_small", LARGER, ("torchvision:mobilenet_v3_small",)),
+    Entry("shufflenet_v1_g3", LARGER),
+    Entry("shufflenet_v2", LARGER, ("torchvision:shufflenet_v2_x1_0",)),
+    Entry("mobilenet_v2", LARGER, ("torchvision:mobilenet_v2",)),
+    Entry("mobilenet_v1", LARGER, ("timm:mobilenetv1_100",)),
+    Entry("alexnet", LARGER, ("torchvision:alexnet",)),
+    Entry("googlenet_bn", LARGER, ("torchvision:googlenet",)),
+    Entry("resnet18", LARGER, ("torchvision:resnet18", "timm:resnet18")),
+    Entry("vgg11_bn", NATIVE, grid=1),
+    Entry("vgg11_bn", NATIVE, ("torchvision:vgg11_bn",)),
+)
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Train and write."""
+    options = arguments()
+    found = known(options)
+    if not options.page_only:
+        with tempfile.TemporaryDirectory() as folder:
+            pictures = Path(folder) / "pictures"
+            write_pictures(open_dataset(DataConfig(options.data)), options.pictures, pictures)
+            for entry, name in wanted(options.networks):
+                train_row(found, entry, name, pictures, options)
+    options.page.parent.mkdir(exist_ok=True)
+    options.page.write_text(page(found, options.out.with_name("overfit.json")))
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("data", nargs="?", help="what `striate train` takes")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--pictures", type=int, default=5000, help="to train on")
+    own = sorted({entry.network for entry in ENTRIES})
+    parser.add_argument("--networks", nargs="+", choices=own, metavar="NAME", help="these and their peers")
+    parser.add_argument("--again", action="store_true", help="also what is in the file already")
+    parser.add_argument("--page-only", action="store_true", help="train nothing")
+    here = Path(__file__).parent
+    parser.add_argument("--out", type=Path, default=here / "results" / "classification.json")
+    parser.add_argument("--page", type=Path, default=here.parent / "docs" / "networks.md")
+    options = parser.parse_args()
+    if options.data is None and not options.page_only:
+        parser.error("PICTURES: which to train on")
+    return options
+
+
+def known(options: argparse.Namespace) -> dict[str, Any]:
+    """What the file holds, or the beginning of it; rows to be added to must have the same budget."""
+    if options.page_only:
+        alone: dict[str, Any] = json.loads(options.out.read_text())
+        return alone
+    settings = {
+        "data": Path(options.data).stem,
+        "epochs": options.epochs,
+        "pictures": options.pictures,
+        "seed": 0,
+    }
+    empty = {"what": __doc__.partition("\n")[0], "settings": settings, "rows": []}
+    if not options.out.exists():
+        return empty
+    found: dict[str, Any] = json.loads(options.out.read_text())
+    if found["settings"] != settings:
+        if options.again:
+            return empty
+        raise SystemExit(f"{options.out}: its rows have {found['settings']}; give --again, or another --out")
+    return found
+
+
+def write_pictures(dataset: Dataset, count: int, folder: Path) -> None:
+    """`count` training pictures and all of the test part, as PNG files in `folder`/part/class.
+
+    Raises SystemExit where there are fewer, or no test part.
+    """
+    each, taken = count // len(dataset.classes), Counter[tuple[str, int]]()
+    for index, item in enumerate(dataset.items):
+        if item.label is None or item.part not in ("train", "test"):
+            continue
+        if item.part == "train" and taken["train", item.label] == each:
+            continue
+        taken[item.part, item.label] += 1
+        place = folder / item.part / dataset.classes[item.label].replace("/", "-")
+        place.mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(dataset.sample(index).image.squeeze())
+        image.save(place / f"{index:06}.png", compress_level=1)
+    for label, name in enumerate(dataset.classes):
+        if taken["train", label] < each or not taken["test", label]:
+            raise SystemExit(f"{name}: it needs {each} training pictures and some of the test part")
+
+
+def wanted(networks: Sequence[str] | None) -> Iterator[tuple[Entry, str]]:
+    """Each of ours that is asked for, and behind it its peers."""
+    for entry in ENTRIES:
+        if networks is None or entry.network in networks:
+            for name in (entry.network, *entry.peers):
+                yield entry, name
+
+
+def train_row(
+    found: dict[str, Any], entry: Entry, name: str, pictures: Path, options: argparse.Namespace
+) -> None:
+    """Train one network and add its row to `found` and to the file; nothing where it has one."""
+    label = entry.label if name == entry.network else name
+    others = [row for row in found["rows"] if row["label"] != label]
+    if len(others) < len(found["rows"]) and not options.again:
+        return
+    row = {
+        "label": label,
+        "beside": None if name == entry.network else entry.label,
+        "family": models.family_name(entry.network),
+        **trained(entry, name, pictures, options.epochs),
+    }
+    refuse_unlike(row, others)
+    found["rows"] = [*others, row]
+    names = ("striate", "torch", "torchvision", "timm", "numpy", "pillow")
+    found["machine"] = machine() | {"versions": {package: version(package) for package in names}}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    print(
+        f"{label:32}{100 * row['top1']:6.2f} %{row['images_per_second']:10.1f}/s{row['seconds']:8.1f} s",
+        flush=True,
+    )
+
+
+def refuse_unlike(row: Row, others: Sequence[Row]) -> None:
+    """Raise SystemExit where `row` is not the network that it stands beside."""
+    for other in others:
+        counts = [(one["parameters"], one["macs"]) for one in (row, other)]
+        if other["label"] == row["beside"] and counts[0] != counts[1]:
+            raise SystemExit(
+                f"{row['label']} is not {other['label']}: {counts[0]} parameters, MACs; {counts[1]}"
+            )
+
+
+def trained(entry: Entry, name: str, pictures: Path, epochs: int) -> Row:
+    """What came of one network."""
+    load, steps = os.getloadavg()[0], list[StepEvent]()
+
+    def note(event: Event) -> None:
+        if isinstance(event, StepEvent):
+            steps.append(event)
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = striate.train(
+            pictures,
+            model=name,
+            out=Path(folder) / "run",
+            settings=settings_for(entry, is_peer=name != entry.network),
+            epochs=epochs,
+            seed=0,
+            val_fraction=0.0,
+            on_event=note,
+        )
+        cost = striate.summary(run.folder)
+    device = choose_device("auto")
+    return {
+        "input": list(cost.input_shape),
+        "top1": run.metrics["top1"],
+        "parameters": cost.parameters,
+        "macs": cost.macs,
+        "images_per_second": round(speed(steps), 1),
+        "seconds": round(run.seconds, 1),
+        "device": describe(device, choose_precision("auto", device), torch.get_num_threads()),
+        "load_average_before": round(load, 2),
+    }
+
+
+def settings_for(entry: Entry, is_peer: bool) -> dict[str, Any]:
+    """Settings that a row has beside the budget; for a peer, the recipe of ours too."""
+    family = models.family_of(entry.network)
+    default = family.VARIANTS[entry.network]
+    recipe = family.recipe(default) if is_peer else {}
+    network: dict[str, Any] = {}
+    if not entry.own_size:
+        network["preprocess"] = {"size": [entry.size, entry.size], "fit": "stretch", "resize_to": None}
+    if entry.grid is not None:
+        network["grid"] = entry.grid
+    return {**recipe, "network": network}
+
+
+def speed(steps: Sequence[StepEvent]) -> float:
+    """The median images a second over the steps of the last epoch, but its last one: that may be smaller."""
+    last = [step.images_per_second for step in steps if step.epoch == steps[-1].epoch]
+    return statistics.median(last[:-1] or last)
+
+
+def page(found: Mapping[str, Any], overfit: Path) -> str:
+    """The page about all networks, every figure from a JSON file."""
+    settings = found["settings"]
+    lines = [
+        "# Networks compared",
+        "",
+        "Written by `benchmarks/classification.py`; do not edit. How each figure is measured is told there.",
+        "",
+        "## At an equal budget",
+        "",
+        f"Every family on {settings['data']}, {settings['pictures']:,} training pictures seen "
+        f"{settings['epochs']} times, from fresh weights and with the family's own recipe; accuracy on the "
+        "test part, one seed. So short a budget favours small and fast-starting networks: it does not tell "
+        "how good a network gets.",
+        "",
+        *table(HEAD, [cells(row) for row in in_order(found["rows"])]),
+        "",
+        *devices(found),
+        "",
+        "A row that begins with ↳ is the same network as another library writes it, trained by the same "
+        "trainer with the same recipe; its starting weights are drawn in that library's way.",
+        "",
+    ]
+    if overfit.exists():
+        lines += overfit_section(json.loads(overfit.read_text()))
+    return "\n".join(lines)
+
+
+HEAD = ("network", "input", "accuracy", "parameters", "MMACs", "images/s", "seconds")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """One row of the table."""
+    return (
+        f"↳ {row['label']}" if row["beside"] else row["label"],
+        "x".join(map(str, row["input"])),
+        f"{100 * row['top1']:.1f} %",
+        f"{row['parameters']:,}",
+        f"{row['macs'] / 1e6:,.1f}",
+        f"{row['images_per_second']:,.0f}",
+        f"{row['seconds']:,.0f}",
+    )
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """Ours in the order of ENTRIES, each with its peers behind it, whenever they were measured."""
+    order = [entry.label if name == entry.network else name for entry, name in wanted(None)]
+    return sorted(rows, key=lambda row: order.index(row["label"]))
+
+
+def devices(found: Mapping[str, Any]) -> Iterator[str]:
+    """On what and with what it was measured."""
+    computed = ", ".join(sorted({row["device"] for row in found["rows"]}))
+    if computed:
+        versions = ", ".join(f"{name} {number}" for name, number in found["machine"]["versions"].items())
+        yield f"Measured on {found['machine']['cpu']}: {computed}; {versions}."
+
+
+def overfit_section(found: Mapping[str, Any]) -> list[str]:
+    """What `benchmarks/overfit.py` found."""
+    settings = found["settings"]
+    inputs = "its full size" if settings["size"] is None else f"{settings['size']} pixels a side"
+    head = ("network", "input", "parameters", "MMACs", "steps", "rate", "first loss", "last loss", "seconds")
+    rows = [overfit_cells(name, row) for name, row in found["rows"].items()]
+    return [
+        "## A few pictures by heart",
+        "",
+        f"Every network at {inputs}, in steps on one batch of {settings['pictures']} pictures of "
+        f"{settings['source']} ({settings['optimiser']}) until the loss is at most {settings['goal']:.0%} of "
+        f"the first; {settings['steps']} at most. `benchmarks/overfit.py`; reached: {found['reached']}.",
+        "",
+        *table(head, rows),
+        "",
+    ]
+
+
+def overfit_cells(name: str, row: Row) -> tuple[str, ...]:
+    """One row of that table."""
+    known = (
+        name,
+        "x".join(map(str, row["input"])),
+        f"{row['parameters']:,}",
+        f"{row['macs'] / 1e6:,.1f}",
+    )
+    if "not_run" in row:
+        return (*known, f"not run: {row['not_run']}", "", "", "", "")
+    steps = f"{row['steps']}" if row["reached"] else f"{row['steps']}, not reached"
+    losses = (f"{row['first_loss']:.3f}", f"{row['last_loss']:.3f}")
+    return (*known, steps, f"{row['rate']:g}", *losses, f"{row['seconds']:,.1f}")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines of a markdown table: the first column to the left, numbers to the right, all aligned."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    first, *others = widths
+    yield line(head, widths)
+    yield "|" + "|".join([":" + "-" * (first + 1), *("-" * (width + 1) + ":" for width in others)]) + "|"
+    for row in rows:
+        yield line(row, widths)
+
+
+def line(row: Sequence[str], widths: Sequence[int]) -> str:
+    """One line of it."""
+    first, *others = zip(row, widths, strict=True)
+    return (
+        "| " + " | ".join([first[0].ljust(first[1]), *(text.rjust(width) for text, width in others)]) + " |"
+    )
+
+
+if __name__ == "__main__":
+    main()
