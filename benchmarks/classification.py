@@ -12,8 +12,9 @@ by the same trainer with the recipe, the size and the preprocessing of ours besi
 starting weights that it draws are its own. One with other counts of parameters or multiply-adds is refused.
 
 One network stands for each family, at the size of the pictures (32) where it can use that; those that shrink
-their input 32 times, or need more for their stem, have 64. VGG-11 has 32 and, without the 49 regions that
-are all the same there, `grid` 1; no other library has that, so the pair of VGGs is the one with 49.
+their input 32 times, or need more for their stem, have 64, and the tutorial's CNN its own 39. VGG-11 has 32
+and, without the 49 regions that are all the same there, `grid` 1; no other library has that, so the pair of
+VGGs is the one with 49.
 
 Images a second is the median over the steps of the last epoch, loading included; MACs are those of
 `striate summary`, of one picture.
@@ -55,10 +56,9 @@ class Entry:
     """A network to train, and those that have the same layers elsewhere."""
 
     network: str
-    size: int
+    size: int | None  # pixels a side; None: the family's default
     peers: tuple[str, ...] = ()
     grid: int | None = None  # of VGG; None: its own
-    own_size: bool = False  # of the family's default: no size is asked for
 
     @property
     def label(self) -> str:
@@ -69,7 +69,7 @@ class Entry:
 ENTRIES = (
     Entry("mlp", NATIVE),
     Entry("lenet5", NATIVE),
-    Entry("tutorial_cnn", 39, own_size=True),
+    Entry("tutorial_cnn", None),
     Entry("simple_cnn", NATIVE),
     Entry("speedrun_m", NATIVE),
     Entry("resnet20_cifar", NATIVE),
@@ -248,7 +248,7 @@ def settings_for(entry: Entry, is_peer: bool) -> dict[str, Any]:
     default = family.VARIANTS[entry.network]
     recipe = family.recipe(default) if is_peer else {}
     network: dict[str, Any] = {}
-    if not entry.own_size:
+    if entry.size is not None:
         network["preprocess"] = {"size": [entry.size, entry.size], "fit": "stretch", "resize_to": None}
     if entry.grid is not None:
         network["grid"] = entry.grid
