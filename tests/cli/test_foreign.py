@@ -226,7 +226,9 @@ def test_a_stopped_run_goes_on_only_when_its_function_is_named(
     refused = striate("train", "--resume", stopped)
     assert (refused.code, f"--model {OWN}" in refused.err) == (4, True)
     other = striate("train", "--resume", stopped, "--model", "resnet18")
-    assert (other.code, f"the network of this run is {OWN}" in other.err) == (2, True)
+    assert (other.code, "so --model cannot be given" in other.err) == (2, True)
+    another = striate("train", "--resume", stopped, "--model", "torchvision:resnet18")
+    assert (another.code, f"the network of this run is {OWN}" in another.err) == (2, True)
     assert striate("train", "--resume", stopped, "--model", OWN).code == 0
     before, after = (json.loads((run / "metrics.json").read_text()) for run in (runs / "own", stopped))
     assert before["metrics"] == after["metrics"]

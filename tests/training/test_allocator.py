@@ -24,7 +24,8 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 ON_GLIBC = platform.system() == "Linux" and platform.libc_ver()[0] == "glibc"
 CPU = torch.device("cpu")
 
-# Eight blocks of 8 MB are filled and freed at a time, as activations are.
+# Two blocks of 40 MB are filled and freed at a time, as activations are. glibc maps blocks above 32 MB anew
+# each time; it may come to keep smaller ones by itself.
 FAULTS = """
 import resource, sys
 import torch
@@ -32,12 +33,14 @@ from striate.training.device import choose_memory
 
 kept = choose_memory(sys.argv[1] == "keep", torch.device("cpu"))
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for round in range(7):
-    if round == 2:
-        before = faults()
-    blocks = [torch.ones(2 << 20) for _ in range(8)]
+rounds = []
+for _ in range(9):
+    before = faults()
+    blocks = [torch.ones(10 << 20) for _ in range(2)]
     del blocks
-print(kept, faults() - before)
+    rounds.append(faults() - before)
+# The heap may still grow by a block in one of them; what is given back is faulted in again in all.
+print(kept, min(rounds[4:]))
 """
 
 
@@ -53,9 +56,9 @@ def faults(how: str) -> tuple[bool, int]:
 def test_a_process_that_keeps_freed_memory_does_not_fault_it_in_again() -> None:
     (kept, few), (dropped, many) = faults("keep"), faults("drop")
     assert (kept, dropped) == (True, False)
-    assert few < 100
-    # Five rounds of 64 MB: 80,000 pages of 4 KiB, 160 of 2 MiB where the kernel gives huge ones.
-    assert many > 5 * max(few, 20)
+    assert few < 20
+    # A round of 80 MB: 20,000 pages of 4 KiB, 40 of 2 MiB where the kernel gives huge ones.
+    assert many > max(few, 20)
 
 
 def test_asking_again_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
