@@ -146,7 +146,7 @@ def loaders(dataset: Dataset, spec: Preprocess, config: TrainingConfig, way: str
     if way == "cached":
         return made
     whole = Pictures(dataset, partial(apply, replace(spec, fit="none", resize_to=None)), Budget())
-    return replace(made, train=replace(made.train, pictures=whole))
+    return replace(made, train=replace(made.train, source=replace(made.train.source, pictures=whole)))
 
 
 def filter_of(way: str) -> AbstractContextManager[object]:

@@ -106,7 +106,7 @@ def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("pictures", help="what `striate train` takes")
-    parser.add_argument("--networks", nargs="+", choices=models.variants(), metavar="NAME")
+    parser.add_argument("--networks", nargs="+", choices=classifiers(), metavar="NAME")
     parser.add_argument("--size", type=int, help="side of every input; each its own if left out")
     parser.add_argument("--classes", type=int, default=4, help="that the batch has")
     parser.add_argument("--each", type=int, default=3, help="pictures of each class")
@@ -148,9 +148,14 @@ def known_rows(path: Path, settings: Mapping[str, Any], again: bool) -> dict[str
     return rows
 
 
+def classifiers() -> list[str]:
+    """The networks that this is about."""
+    return [name for name in models.variants() if models.task_of(name) == "classification"]
+
+
 def sizes(options: argparse.Namespace, dataset: Dataset) -> Iterator[Size]:
     """Every network that is asked for, no weight allocated."""
-    for name in options.networks or models.variants():
+    for name in options.networks or classifiers():
         with unweighted():
             network = made(options, dataset, name)
         spec = network.preprocess

@@ -41,8 +41,10 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms import v2
 
-from striate.data.augment import Augmentation, AugmentConfig
-from striate.data.cache import Budget, Pictures
+from striate.data.augment import AugmentConfig
+from striate.data.batches import Caches
+from striate.data.batches.classification import for_training
+from striate.data.cache import Budget
 from striate.data.dataset import Dataset, Item
 from striate.data.decode import SUFFIXES
 from striate.data.disk_space import DiskSpace
@@ -187,12 +189,12 @@ class Ways:
         return found
 
     def _loader(self, workers: int, budget: Budget, space: DiskSpace | None) -> TrainLoader:
-        spec = Preprocess(size=(SIDE, SIDE))
+        spec, indices = Preprocess(size=(SIDE, SIDE)), self.dataset.indices("train")
+        augment = AugmentConfig(flip=0.5, scale=SCALE)
         return TrainLoader(
-            Pictures.for_cutting(self.dataset, spec, budget, space),
-            self.dataset.indices("train"),
+            for_training(self.dataset, indices, spec, augment, Caches(budget, space)),
+            indices,
             partial(classification.targets, options=classification.TargetOptions(1)),
-            Augmentation(AugmentConfig(flip=0.5, scale=SCALE), spec),
             BATCH,
             seed=0,
             workers=workers,

@@ -74,7 +74,7 @@ def test_leaves_are_dotted_paths_in_the_order_of_the_fields() -> None:
         ("training.epochs=5", {"training": {"epochs": 5}}),
         ("a.b.c=[1, 2]", {"a": {"b": {"c": [1, 2]}}}),
         ("network.shortcut=B", {"network": {"shortcut": "B"}}),
-        ("training.balance=true", {"training": {"balance": True}}),
+        ("training.sync_bn=true", {"training": {"sync_bn": True}}),
         ("name=a=b", {"name": "a=b"}),
         ("augment.scale=none", {"augment": {"scale": None}}),
     ],

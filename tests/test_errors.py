@@ -8,6 +8,7 @@ from striate.errors import (
     DiskFull,
     EnvironmentProblem,
     Interrupted,
+    LabelError,
     ModelError,
     NotFiniteError,
     StriateError,
@@ -29,12 +30,13 @@ def test_each_kind_has_its_exit_code() -> None:
         UsageError,
         UnknownName,
         DataError,
+        LabelError,
         ModelError,
         NotFiniteError,
         EnvironmentProblem,
         DiskFull,
     )
-    assert [kind.exit_code for kind in kinds] == [1, 2, 2, 3, 4, 4, 5, 28]
+    assert [kind.exit_code for kind in kinds] == [1, 2, 2, 3, 3, 4, 4, 5, 28]
     assert Interrupted("run", "stopped", "resume").exit_code == 130
     assert Interrupted("run", "stopped", "resume", exit_code=143).exit_code == 143
 

@@ -15,7 +15,7 @@ ROOT = Path(striate.__file__).parent
 VOCABULARY = {"errors", "structures", "config", "plugins", "files", "modelfile"}
 TORCH = {"torch", "torchvision", "timm"}
 
-# Longest prefix wins: `data.loader` has a row of its own, `data.cache` falls under `data`.
+# Longest prefix wins: `runtime.pytorch` has a row of its own, `runtime.predictor` falls under `runtime`.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "structures": {"errors"},
@@ -27,7 +27,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "layers": {"layers", "ops"},
     "models": {"models", "layers", "ops"},
     "data": {"data", "ops"},
-    "data.loader": {"data", "ops", "tasks"},
     "metrics": {"metrics"},
     "tasks": {"tasks", "metrics", "data.preprocess"},
     "training": {"training", "models", "layers", "tasks", "data", "metrics", "ops"},
@@ -45,7 +44,8 @@ TORCH_FREE = (
     "data.dataset", "data.decode", "data.preprocess", "data.tree", "data.formats", "data.check", "data.split",
     "data.storage", "data.builtin", "data.facts", "data.findings", "data.similarity", "data.zips",
     "data.unlisted", "data.cache", "data.disk_cache", "data.disk_space", "data.identity", "data.draws",
-    "data.augment", "data.mixing", "data.tars", "data.manifest", "data.pack", "runtime.__init__",
+    "data.augment", "data.batches", "data.mixing", "data.tars", "data.manifest", "data.pack",
+    "data.masks", "data.mask_meaning", "data.class_list", "data.outlines", "runtime.__init__",
     "runtime.predictor",
 )  # fmt: skip
 

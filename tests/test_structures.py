@@ -6,16 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from striate.errors import DataError, UsageError
+from striate.errors import DataError, UnknownName, UsageError
 from striate.structures import (
     IGNORE,
     Batch,
     Classification,
     ClassTargets,
     Geometry,
+    MaskTargets,
     Objects,
     Preprocess,
     Sample,
+    Segmentation,
 )
 
 # Preprocess ---------------------------------------------------------------------------------------------
@@ -165,7 +167,7 @@ def test_sample_refuses_what_is_no_picture_with_its_key(image: Any) -> None:
 
 
 def test_sample_refuses_a_mask_of_another_size() -> None:
-    with pytest.raises(DataError, match=r"the mask is \(4, 5\) and the picture \(5, 4\)"):
+    with pytest.raises(DataError, match=r"^a: its mask has 5x4 pixels, the picture 4x5"):
         Sample("a", np.zeros((5, 4, 3), np.uint8), mask=np.zeros((4, 5), np.uint8))
 
 
@@ -217,3 +219,39 @@ def test_classification_shows_itself_and_escapes_names() -> None:
     assert "&lt;cat&gt;" in RESULT._repr_html_()
     assert "<cat>" not in RESULT._repr_html_()
     assert "50.0%" in RESULT.__rich__()
+
+
+MASK = Segmentation("street.png", np.array([[0, 0, 2], [2, IGNORE, 2]], np.uint8), ("road", "car", "sky"))
+
+
+def test_a_mask_tells_the_shares_of_its_classes_largest_first_without_the_unknown() -> None:
+    assert list(MASK.shares.items()) == [("sky", 0.6), ("road", 0.4)]
+    assert MASK["sky"].tolist() == [[False, False, True], [True, False, True]]
+    with pytest.raises(UnknownName, match="skye"):
+        MASK["skye"]
+    assert "3x2 pixels, 2 of 3 classes" in repr(MASK)
+    assert "sky" in MASK._repr_html_()
+
+
+@pytest.mark.parametrize("mask", [MASK.mask, np.zeros((1, 1), np.uint8), np.full((3, 2), IGNORE, np.uint8)])
+def test_a_mask_comes_back_from_its_plain_data(mask: Any) -> None:
+    plain = json.loads(json.dumps(Segmentation("a", mask, MASK.classes).to_dict()))
+    again = Segmentation.from_dict(plain)
+    np.testing.assert_array_equal(again.mask, mask)
+    assert (again.key, again.classes) == ("a", MASK.classes)
+
+
+def test_runs_of_a_mask_go_on_over_the_end_of_a_row() -> None:
+    assert MASK.to_dict()["runs"] == [[0, 2], [2, 2], [IGNORE, 1], [2, 1]]
+
+
+def test_a_mask_refuses_ids_without_a_class_and_other_shapes() -> None:
+    with pytest.raises(DataError, match="class id 3, and there are 3 classes"):
+        Segmentation("a", np.array([[3]], np.uint8), MASK.classes)
+    with pytest.raises(DataError, match="uint8"):
+        Segmentation("a", np.zeros((2, 2, 1), np.uint8), MASK.classes)
+
+
+def test_mask_targets_map_both_arrays() -> None:
+    found = MaskTargets(np.array([1]), np.array([0.5])).map(np.ndarray.tolist)
+    assert (found.labels, found.weight) == ([1], [0.5])

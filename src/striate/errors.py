@@ -4,6 +4,7 @@
     ├── UsageError               2  the command line, a config key, a name
     │   └── UnknownName          2  a name that is not in a list; offers the nearest
     ├── DataError                3  a picture, a label file, a folder
+    │   └── LabelError           3  a pixel of a mask that is no class
     ├── ModelError               4  a model file, a network's config, weights
     │   └── NotFiniteError       4  a loss or weight became NaN or infinite
     ├── EnvironmentProblem       5  a missing extra, device or permission
@@ -23,6 +24,7 @@ __all__ = [
     "DiskFull",
     "EnvironmentProblem",
     "Interrupted",
+    "LabelError",
     "ModelError",
     "NotFiniteError",
     "StriateError",
@@ -101,6 +103,10 @@ class DataError(StriateError):
     """A picture, label file or folder that cannot be used as it is."""
 
     exit_code = 3
+
+
+class LabelError(DataError):
+    """A mask that can be read, with pixels that are no class."""
 
 
 class ModelError(StriateError):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -34,26 +35,10 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     temporary file is removed and what `path` held before is intact. Raises DiskFull when there is
     no room, EnvironmentProblem when the folder cannot be written to.
     """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp gives 0600; the file should be as readable as one that open() makes.
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-        temporary = None
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        if temporary is not None:
-            with suppress(OSError):
-                temporary.unlink()
+    with _appearing(path) as temporary, temporary.open("xb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
@@ -63,22 +48,39 @@ def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
     temporary folder is removed. Raises DiskFull when there is no room, EnvironmentProblem when the place
     cannot be written to.
     """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
+    with _appearing(path) as temporary:
+        temporary.mkdir()
         for name, content in contents.items():
             _write_synced(temporary / name, content)
-        temporary.chmod(0o777 & ~_umask())
         _sync_folder(temporary)
-        os.replace(temporary, path)
-        temporary = None
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[Path]:
+    """A free name beside `path`: what the block makes there gets the name `path` if it ends well.
+
+    Else it is removed. Errors of the system are told as those of writing `path`.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
+        try:
+            yield temporary
+            temporary.replace(path)
+        except BaseException:
+            _remove(temporary)
+            raise
         _sync_folder(path.parent)
     except OSError as error:
         raise write_error(path, error) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove(temporary: Path) -> None:
+    """Remove a temporary file or folder as far as the system allows."""
+    if temporary.is_dir():
+        shutil.rmtree(temporary, ignore_errors=True)
+    with suppress(OSError):
+        temporary.unlink()
 
 
 def remove_folder(path: Path) -> None:
@@ -130,12 +132,6 @@ def _write_synced(path: Path, content: bytes) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
 
 
 def _sync_folder(folder: Path) -> None:

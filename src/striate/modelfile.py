@@ -47,6 +47,7 @@ class ModelCard:
     config: dict[str, Any]  # the family's own settings, without classes and preprocess
     classes: tuple[str, ...]
     preprocess: Preprocess
+    context: int = 0  # pixels around one that its output hangs on; 0: all of them, or not known
     metrics: dict[str, float] = field(default_factory=dict)  # measured when it was saved
     data: dict[str, Any] = field(default_factory=dict)  # where the training data was and its fingerprint
     versions: dict[str, str] = field(default_factory=dict)  # of striate and the libraries

@@ -95,7 +95,7 @@ def by_training(photos: Path, model: Path) -> Pixels:
     task = plugins.load(tasks, "classification")
     loaders = make_loaders(dataset, network.preprocess, task, TrainingConfig(batch_size=4), AugmentConfig())
     found: Pixels = {}
-    for batch in loaders.val:
+    for _, batch, _ in loaders.val:
         found |= zip(batch.keys, batch.images.permute(0, 2, 3, 1).numpy(), strict=True)
     return found
 

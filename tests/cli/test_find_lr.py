@@ -44,12 +44,12 @@ def test_it_shows_the_curve_and_a_command_that_trains_with_the_rate(
 
 
 def test_a_rate_given_by_set_is_replaced_in_the_command(striate: Striate, color_folder: Path) -> None:
-    given = ("--set", "training.learning_rate=5", "--set", "augment.flip=0.5", "--no-balance")
+    given = ("--set", "training.learning_rate=5", "--set", "augment.flip=0.5", "--no-sync-bn")
     out = striate("train", color_folder, *USUAL, "--find-lr", *given).out
     command = next(line for line in out.splitlines() if "try: " in line)
     assert "training.learning_rate" not in command
     assert "--set augment.flip=0.5" in command
-    assert "--no-balance" in command
+    assert "--no-sync-bn" in command
 
 
 def test_the_batch_that_was_measured_stands_in_the_command(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import PIL.Image
@@ -247,6 +248,52 @@ def test_the_available_memory_of_this_machine_is_believable() -> None:
     assert 1 << 20 < available_memory() < 1 << 50
 
 
+FITTED = [
+    # of 20x30 in 8x8, letterboxed 5x8 and covering it 10x15
+    (Preprocess(size=(8, 8), fit="letterbox"), (5, 8)),
+    (SPEC, (10, 15)),
+    (Preprocess(size=(8, 8), fit="stretch", border=1), (6, 6)),
+    (Preprocess(size=(8, 8), fit="shorter", pad_to=4), (8, 12)),
+    (Preprocess(size=(8, 8), fit="none", pad_to=16), (20, 30)),
+    (Preprocess(size=(40, 60), fit="letterbox"), (40, 60)),
+]
+
+
+@pytest.mark.parametrize(("spec", "fitted"), FITTED, ids=[f"{spec.fit} {spec.size}" for spec, _ in FITTED])
+def test_pictures_for_zooming_are_unpadded_and_grow_with_the_zoom_but_not_beyond_their_own_pixels(
+    spec: Preprocess, fitted: tuple[int, int]
+) -> None:
+    dataset, _ = dataset_of([(20, 30)])
+    kept = [Pictures.for_zooming(dataset, spec, times, Budget(1 << 20)).one(0) for times in (None, 1.5, 2, 9)]
+    times_two = min(20, 2 * fitted[0]), min(30, 2 * fitted[1])
+    times_one_and_a_half = min(20, -(-3 * fitted[0] // 2)), min(30, -(-3 * fitted[1] // 2))
+    sizes = [image.shape[:2] for image, _ in kept]
+    assert sizes == [fitted, times_one_and_a_half, times_two, times_two]
+    for image, geometry in kept:
+        assert geometry == Geometry((20, 30), image.shape[:2], image.shape[1] / 30, image.shape[0] / 20)
+
+
+@pytest.mark.parametrize("color", ["gray", "rgb"])
+def test_without_zoom_they_are_the_pixels_of_preprocessing(color: Literal["gray", "rgb"]) -> None:
+    one = (0.5,) if color == "gray" else (0.5,) * 3
+    spec = Preprocess(size=(8, 8), fit="letterbox", color=color, mean=one, std=one)
+    dataset, _ = dataset_of([(20, 30)])
+    (padded,), _ = Pictures.for_input(dataset, spec, Budget(1 << 20)).batch(every(1))
+    kept, _ = Pictures.for_zooming(dataset, spec, None, Budget(1 << 20)).one(0)
+    np.testing.assert_array_equal(kept, padded[1:6])
+
+
+def test_a_mask_is_not_decoded_for_the_picture() -> None:
+    class Refusing:
+        def mask(self, key: str) -> NDArray[np.uint8]:
+            raise AssertionError(key)
+
+    dataset, _ = dataset_of([(20, 30)])
+    item = replace(dataset.items[0], mask="mask0")
+    masked = replace(dataset, task="segmentation", items=(item,), masks=Refusing())
+    assert Pictures.for_input(masked, SPEC, Budget(0)).one(0)[0].shape == (8, 8, 3)
+
+
 PHOTO_SIZES = [(20, 30), (24, 16), (90, 120), (14, 14)]
 
 
@@ -278,21 +325,30 @@ def dataset_at(path: Path) -> Dataset:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The keys of the pictures that were decoded, in order."""
     keys: list[str] = []
-    sample = Dataset.sample
+    image = Dataset.image
 
     def counting(dataset: Dataset, index: int) -> object:
         keys.append(dataset.items[index].key)
-        return sample(dataset, index)
+        return image(dataset, index)
 
-    monkeypatch.setattr(Dataset, "sample", counting)
+    monkeypatch.setattr(Dataset, "image", counting)
     return keys
 
 
+def for_zooming(
+    dataset: Dataset, spec: Preprocess, budget: Budget, space: DiskSpace | None = None
+) -> Pictures:
+    """`Pictures.for_zooming` up to 1.5."""
+    return Pictures.for_zooming(dataset, spec, 1.5, budget, space)
+
+
 Make = Callable[..., Pictures]
-BOTH = pytest.mark.parametrize("make", [Pictures.for_input, Pictures.for_cutting], ids=["input", "cutting"])
+EVERY = pytest.mark.parametrize(
+    "make", [Pictures.for_input, Pictures.for_cutting, for_zooming], ids=["input", "cutting", "zooming"]
+)
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize("room", [0, 1000, 1 << 20], ids=["disk", "both", "memory"])
 def test_pixels_are_the_same_from_memory_from_disk_and_in_a_later_run(
     photos: Path, tmp_path: Path, decoded: list[str], make: Make, room: int
@@ -352,6 +408,17 @@ def test_a_preparation_with_other_pixels_has_a_cache_of_its_own(
     assert len(decoded) == (2 if shared else 3)  # the line above decodes too
 
 
+def test_each_size_kept_for_zooming_has_a_cache_of_its_own(photos: Path, tmp_path: Path) -> None:
+    dataset, space = dataset_at(photos), DiskSpace(tmp_path / "cache", 1 << 30)
+    sizes = [
+        Pictures.for_zooming(dataset, SPEC, largest, Budget(0), space).one(2)[0].shape[:2]
+        for largest in (None, 1.0, 1.5, 2.0, 3.0)
+    ]
+    # Of 90x120, 10 pixels high where it fits the input; more than twice that is not kept.
+    assert sizes == [(10, 13), (10, 13), (15, 20), (20, 26), (20, 26)]
+    assert len(list((tmp_path / "cache").iterdir())) == 4
+
+
 def test_pictures_for_the_input_and_for_cutting_have_different_caches(photos: Path, tmp_path: Path) -> None:
     dataset, space = dataset_at(photos), DiskSpace(tmp_path / "cache", 1 << 30)
     spec = Preprocess(size=(8, 8), fit="stretch")
@@ -395,16 +462,16 @@ def test_a_picture_that_changes_while_it_is_read_is_not_kept(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset, space = dataset_at(photos), DiskSpace(tmp_path / "cache", 1 << 30)
-    sample = Dataset.sample
+    image = Dataset.image
 
     def changing(dataset: Dataset, index: int) -> object:
-        result = sample(dataset, index)
+        result = image(dataset, index)
         save_photo(photos / "0.jpg", 77, (20, 30))
         os.utime(photos / "0.jpg", ns=(10**18, 10**18 + 1))
         return result
 
     pictures = Pictures.for_input(dataset, SPEC, Budget(0), space)
-    monkeypatch.setattr(Dataset, "sample", changing)
+    monkeypatch.setattr(Dataset, "image", changing)
     pictures.one(0)
     monkeypatch.undo()
     assert pictures.disk is not None

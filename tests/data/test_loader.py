@@ -12,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from striate.data.augment import Augmentation, AugmentConfig
-from striate.data.cache import Budget, Pictures
+from striate.data.augment import AugmentConfig
+from striate.data.batches import Caches
+from striate.data.batches.classification import for_measuring, for_training
+from striate.data.cache import Budget
 from striate.data.dataset import Dataset, Item
 from striate.data.loader import EvalLoader, TrainLoader
 from striate.data.storage import ArrayStorage
@@ -45,22 +47,15 @@ def train_loader(
     seed: int = 0,
     workers: int = 0,
 ) -> TrainLoader:
-    augment = augment or AugmentConfig()
     dataset = dataset or dataset_of(count)
-    make = Pictures.for_input if augment.scale is None else Pictures.for_cutting
-    return TrainLoader(
-        make(dataset, SPEC, Budget(1 << 24)),
-        np.arange(len(dataset)) if indices is None else indices,
-        TARGETS,
-        Augmentation(augment, SPEC),
-        batch_size,
-        seed,
-        workers,
-    )
+    indices = np.arange(len(dataset)) if indices is None else indices
+    source = for_training(dataset, indices, SPEC, augment or AugmentConfig(), Caches(Budget(1 << 24)))
+    return TrainLoader(source, indices, TARGETS, batch_size, seed, workers)
 
 
 def eval_loader(dataset: Dataset, indices: NDArray[np.int64], workers: int = 0) -> EvalLoader:
-    return EvalLoader(Pictures.for_input(dataset, SPEC, Budget(1 << 24)), indices, TARGETS, 6, workers)
+    source = for_measuring(dataset, indices, SPEC, Caches(Budget(1 << 24)))
+    return EvalLoader(source, indices, TARGETS, 6, workers)
 
 
 def flat(batches: Iterator[Batch[Tensor]]) -> dict[str, tuple[Any, ...]]:
@@ -183,10 +178,12 @@ def test_evaluation_gives_each_sample_once_in_order_with_a_short_last_batch() ->
     indices = np.array([5, 3, 8, 0, 1, 2, 19], np.int64)
     for workers in (0, 2):
         loader = eval_loader(dataset, indices, workers)
-        batches = list(loader)
+        measured = list(loader)
+        batches = [batch for _, batch, _ in measured]
+        assert [start for start, _, _ in measured] == [0, 6]
         assert [key for batch in batches for key in batch.keys] == [f"p[{index}]" for index in indices]
         assert [len(batch) for batch in batches] == [6, 1] == [6] * (len(loader) - 1) + [1]
-        assert loader.truths.tolist() == [2, 0, 2, 0, 1, 2, 1]
+        assert [truth for _, _, truths in measured for truth in truths] == [2, 0, 2, 0, 1, 2, 1]
         images = torch.cat([batch.images for batch in batches]).permute(0, 2, 3, 1).numpy()
         np.testing.assert_array_equal(images, loader.pictures.batch(indices)[0])
 
@@ -254,11 +251,8 @@ def test_workers_stay_a_bounded_number_of_batches_ahead() -> None:
         made.append(len(labels))
         return TARGETS(labels)
 
-    dataset = dataset_of(200)
-    pictures = Pictures.for_input(dataset, SPEC, Budget(1 << 24))
-    loader = TrainLoader(
-        pictures, np.arange(200), counting, Augmentation(AugmentConfig(), SPEC), 2, seed=0, workers=2
-    )
+    source = for_training(dataset_of(200), np.arange(200), SPEC, AugmentConfig(), Caches(Budget(1 << 24)))
+    loader = TrainLoader(source, np.arange(200), counting, 2, seed=0, workers=2)
     batches = loader.epoch(0)
     list(islice(batches, 10))
     batches.close()

@@ -73,7 +73,7 @@ def test_absent_path_offers_the_nearest_name_or_neighbour(
     monkeypatch.chdir(tmp_path)
     assert message("digit") == "digit: does not exist. fix: did you mean digits?"
     assert "did you mean fashion-mnist" in message("fashion_mnist")
-    assert "or one of: digits, shapes, mnist" in message("zzzzzzz")
+    assert "or one of: digits, shapes, shapes_masks, mnist" in message("zzzzzzz")
     assert message("").startswith("data: does not exist")
 
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from striate import modelfile, models
+from striate import modelfile, models, plugins
 from striate.config import Layer, leaves, resolve
-from striate.data.augment import AugmentConfig
+from striate.data import batches
 from striate.errors import UnknownName, UsageError
 from striate.layers.normalize import Normalize
-from striate.models.network import Classifier, Network, NetworkConfig
-from striate.structures import ClassTargets
+from striate.models.network import Classifier, Network, NetworkConfig, Segmenter
+from striate.structures import IGNORE, ClassTargets, MaskTargets, Targets, Task
 from striate.training.config import TrainingConfig
 
 SMALL = 300_000  # parameters; variants below run the whole suite under their own settings
@@ -70,16 +70,53 @@ def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
+def of_task(task: Task) -> list[str]:
+    return [name for name, found in CASES.items() if models.task_of(found.variant) == task]
+
+
+@pytest.fixture(params=of_task("classification"))
+def classifier(request: pytest.FixtureRequest) -> Classifier:
+    network = CASES[request.param].build()
+    assert isinstance(network, Classifier)
+    return network
+
+
+@pytest.fixture(params=of_task("segmentation"))
+def segmenter(request: pytest.FixtureRequest) -> Segmenter:
+    network = CASES[request.param].build()
+    assert isinstance(network, Segmenter)
+    return network
+
+
 def pictures(network: Network, batch: int = 3, seed: int = 1) -> Tensor:
     height, width = network.preprocess.size
     shape = (batch, network.preprocess.channels, height, width)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
-def targets(network: Network, batch: int = 3) -> ClassTargets[Tensor]:
+def targets(network: Network, batch: int = 3) -> Targets[Tensor]:
+    if network.task == "segmentation":
+        return masks(network, batch)
     labels = torch.arange(batch) % len(network.classes)
     one_hot = nn.functional.one_hot(labels, len(network.classes)).float()
     return ClassTargets(0.9 * one_hot + 0.1 / len(network.classes), torch.ones(batch))
+
+
+def masks(network: Network, batch: int) -> MaskTargets[Tensor]:
+    """Each class somewhere in blocks of 4 x 4 pixels, and a corner of no known class."""
+    height, width = network.preprocess.size
+    rows, columns = torch.arange(height)[:, None] // 4, torch.arange(width) // 4
+    labels = torch.stack(
+        [(rows * 5 + columns * 3 + number) % len(network.classes) for number in range(batch)]
+    )
+    labels[:, :3, :5] = IGNORE
+    return MaskTargets(labels.to(torch.uint8), (labels != IGNORE).float())
+
+
+def answers(network: Network, batch: int) -> tuple[int, ...]:
+    """The shape of the network's logits."""
+    size = network.preprocess.size if network.task == "segmentation" else ()
+    return (batch, len(network.classes), *size)
 
 
 def unsettle(network: Network) -> None:
@@ -110,7 +147,8 @@ def test_recipe_holds_settings_that_training_and_augmentation_have(name: str) ->
     recipe = family.recipe(family.VARIANTS[name])
     assert recipe.keys() == {"training", "augment"}
     resolve(TrainingConfig, [Layer("recipe", recipe["training"])])
-    resolve(AugmentConfig, [Layer("recipe", recipe["augment"])])
+    augment = plugins.load(batches, models.task_of(name)).AugmentConfig
+    resolve(augment, [Layer("recipe", recipe["augment"])])
 
 
 def test_settings_survive_plain_data(case: Case) -> None:
@@ -131,7 +169,11 @@ def test_forward_gives_one_type_in_training_and_evaluation(case: Case) -> None:
     evaluated, trained = network.eval()(images), network.train()(images)
     assert isinstance(evaluated, tuple)
     assert type(evaluated) is type(trained)
-    assert [part.shape for part in evaluated] == [part.shape for part in trained]
+    assert shapes(evaluated) == shapes(trained)
+
+
+def shapes(raw: Any) -> list[Any]:
+    return [tuple(part.shape) if isinstance(part, Tensor) else shapes(part) for part in raw]
 
 
 def test_loss_terms_are_finite_scalars(case: Case) -> None:
@@ -176,7 +218,8 @@ def test_decode_gives_one_logit_per_class(case: Case, classes: int) -> None:
     network = case.build(classes=classes)
     dense = network.dense(pictures(network))
     assert dense.keys() == {"logits"}
-    assert dense["logits"].shape == (3, classes)
+    assert dense["logits"].shape == answers(network, 3)
+    assert dense["logits"].shape[1] == classes
     assert dense["logits"].isfinite().all()
 
 
@@ -187,8 +230,8 @@ def test_class_names_are_kept(case: Case) -> None:
 def test_a_weight_of_zero_drops_the_sample(case: Case) -> None:
     network = case.build()
     images, truths = pictures(network), targets(network)
-    two = ClassTargets(truths.probabilities[:2], truths.weight[:2])
-    three = ClassTargets(truths.probabilities, torch.tensor([1.0, 1.0, 0.0]))
+    two = truths.map(lambda tensor: tensor[:2])
+    three = dataclasses.replace(truths, weight=torch.cat((two.weight, torch.zeros_like(truths.weight[2:]))))
     expected, found = (network.loss(network(images[: len(t.weight)]), t) for t in (two, three))
     for name, term in expected.items():
         torch.testing.assert_close(found[name], term)
@@ -214,15 +257,14 @@ def test_gray_and_colour_pictures_are_taken(case: Case, color: Literal["gray", "
         case.config.preprocess, color=color, mean=(0.5,) * count, std=(0.25,) * count
     )
     network = case.build(preprocess=preprocess)
-    assert network.dense(pictures(network))["logits"].shape == (3, len(network.classes))
+    assert network.dense(pictures(network))["logits"].shape == answers(network, 3)
     wrong = torch.zeros(1, 4 - count, *preprocess.size, dtype=torch.uint8)
     with pytest.raises(UsageError, match=f"takes \\(B, {count}, H, W\\)"):
         network(wrong)
 
 
-def test_features_are_as_announced(case: Case) -> None:
-    network = case.build()
-    assert isinstance(network, Classifier)
+def test_features_are_as_announced(classifier: Classifier) -> None:
+    network = classifier
     images = pictures(network)
     features = network.features(images)
     assert list(features) == [info.name for info in network.feature_info]
@@ -236,14 +278,29 @@ def test_features_are_as_announced(case: Case) -> None:
             assert whole / (2 * info.stride) < side <= -(-whole // info.stride), info
 
 
-def test_at_strides_gives_the_deepest_feature(case: Case) -> None:
-    network = case.build()
-    assert isinstance(network, Classifier)
+def test_at_strides_gives_the_deepest_feature(classifier: Classifier) -> None:
+    network = classifier
     if network.feature_info:
         last = network.feature_info[-1]
         assert network.at_strides(last.stride) == (last,)
     with pytest.raises(ValueError, match="not at \\[7\\]"):
         network.at_strides(7)
+
+
+def test_masks_have_the_size_of_the_picture_whatever_it_is(segmenter: Segmenter) -> None:
+    height, width = segmenter.preprocess.size
+    for size in ((height + 1, width + 7), (height + 18, width + 3)):
+        images = torch.zeros(1, segmenter.preprocess.channels, *size, dtype=torch.uint8)
+        assert segmenter.dense(images)["logits"].shape == (1, len(segmenter.classes), *size)
+
+
+@pytest.mark.parametrize("kind", ["cross_entropy", "dice", "focal"])
+@pytest.mark.parametrize("name", of_task("segmentation"))
+def test_each_loss_over_pixels_can_be_asked_for(name: str, kind: str) -> None:
+    network = CASES[name].build(loss=kind)
+    terms = network.loss(network(pictures(network)), targets(network))
+    assert next(iter(terms)) == kind
+    assert all(term.isfinite() for term in terms.values())
 
 
 def test_saved_and_loaded_network_gives_the_same_bits(case: Case, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,10 @@ from striate.config import Layer, resolve
 from striate.errors import EnvironmentProblem, ModelError, UnknownName, UsageError
 from striate.models import foreign
 from striate.models.convert import convert
-from striate.ops.losses import soft_cross_entropy
-from striate.structures import ClassTargets
+from striate.models.unweighted import unweighted
+from striate.ops.losses import pixel_cross_entropy, soft_cross_entropy, soft_dice
+from striate.structures import ClassTargets, MaskTargets, Preprocess, Task
+from striate.training.config import TrainingConfig
 
 torchvision = pytest.importorskip("torchvision")
 timm = pytest.importorskip("timm")
@@ -78,6 +81,22 @@ class Stubborn(Keeper):
         self.chance = float(torch.rand(1))
 
 
+class Maps(nn.Module):
+    """A 1x1 convolution: a map for each class, of each `step`-th pixel."""
+
+    def __init__(self, classes=4, step=1, aux=False):
+        super().__init__()
+        self.conv, self.aux = nn.Conv2d(3, classes, 1, step), aux
+
+    def forward(self, images):
+        maps = self.conv(images)
+        return {"logits": maps, "aux": 2 * maps} if self.aux else maps
+
+
+def one_map():
+    return Maps(1)
+
+
 class Fixed(nn.Module):
     def __init__(self, classes):
         super().__init__()
@@ -122,6 +141,20 @@ def own(function: str, classes: int | tuple[str, ...] = 4, size: int = 8, **conf
 def images(size: int = 8, batch: int = 2, channels: int = 3) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randint(0, 256, (batch, channels, size, size), dtype=torch.uint8, generator=generator)
+
+
+def segmenter(function: str, classes: int = 4, **config: Any) -> Any:
+    config.setdefault("preprocess", {"size": (8, 8)})
+    return models.create(f"{MODULE}:{function}", classes, task="segmentation", **config)
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def masks(batch: int = 2, size: int = 8, classes: int = 4) -> MaskTargets[Tensor]:
+    labels = torch.arange(batch * size * size).reshape(batch, size, size) % classes
+    return MaskTargets(labels.to(torch.uint8), torch.ones(batch, size, size))
 
 
 def one_hot(batch: int = 2, classes: int = 4) -> ClassTargets[Tensor]:
@@ -313,7 +346,147 @@ def test_options_of_several_layers_are_put_together() -> None:
 
 def test_every_name_listed_has_settings() -> None:
     names = foreign.listed("torchvision")
-    assert len(names) == 80
+    assert len(names) == 80 + 6
     assert all(min(foreign.VARIANTS[name].preprocess.size) >= 224 for name in names)
     with pytest.raises(UnknownName):
         foreign.VARIANTS["torchvision:"]
+
+
+# Segmentation
+
+
+SEGMENTERS = ("deeplabv3_mobilenet_v3_large", "deeplabv3_resnet101", "deeplabv3_resnet50")
+SEGMENTERS += ("fcn_resnet101", "fcn_resnet50", "lraspp_mobilenet_v3_large")
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        *((f"torchvision:{name}", "segmentation") for name in SEGMENTERS),
+        ("torchvision:resnet18", "classification"),
+        ("timm:resnet18", "classification"),
+        ("resnet18", "classification"),
+        ("reseg", "segmentation"),
+        (f"{MODULE}:Maps", "classification"),
+    ],
+)
+def test_what_a_network_is_for_is_known_by_its_name(name: str, task: Task) -> None:
+    assert models.task_of(name) == task
+    with unweighted():
+        assert models.create(name, 4).task == task if "Maps" not in name else True
+
+
+def test_a_function_is_for_what_it_is_asked_for() -> None:
+    assert models.task_of(f"{MODULE}:Maps", "segmentation") == "segmentation"
+    assert models.task_of("resnet18", "segmentation") == "classification"
+    assert models.defaults_of(f"{MODULE}:Maps", "segmentation").preprocess == Preprocess(
+        size=(512, 512), fit="letterbox"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "aux", "count"),
+    [
+        ("fcn_resnet50", None, 35_322_218),
+        ("fcn_resnet50", False, 35_322_218 - 2_365_205),
+        ("deeplabv3_resnet50", True, 42_004_074),
+    ],
+)
+def test_torchvisions_segmentation_networks_come_with_their_auxiliary_head(
+    name: str, aux: bool | None, count: int
+) -> None:
+    with unweighted():
+        network = models.create(f"torchvision:{name}", options={} if aux is None else {"aux_loss": aux})
+    assert parameters(network) == count
+    assert network.preprocess == Preprocess(size=(512, 512), fit="letterbox")
+
+
+def test_a_segmentation_network_of_torchvision_gives_its_own_maps_on_normalised_pictures() -> None:
+    network = models.create("torchvision:lraspp_mobilenet_v3_large", 5, preprocess={"size": (64, 96)}).eval()
+    pixels = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (network.preprocess.mean, network.preprocess.std))
+    expected = network.body((pixels / 255 - mean) / std)["out"]
+    torch.testing.assert_close(network.dense(pixels)["logits"], expected, rtol=1e-5, atol=1e-5)
+    assert expected.shape == (2, 5, 64, 96)
+
+
+def test_the_auxiliary_head_of_a_segmentation_network_learns_by_half() -> None:
+    network = segmenter("Maps", options={"aux": True})
+    raw = network(images())
+    targets = masks()
+    terms = network.loss(raw, targets)
+    expected = pixel_cross_entropy(2 * raw.logits, targets.labels, targets.weight)
+    assert list(terms) == ["cross_entropy", "auxiliary1"]
+    torch.testing.assert_close(terms["auxiliary1"], 0.5 * expected)
+
+
+def test_small_maps_are_brought_to_the_size_of_the_picture() -> None:
+    network = segmenter("Maps", options={"step": 4})
+    small = network.body(network.normalize(images()))
+    assert small.shape == (2, 4, 2, 2)
+    logits = network.dense(images())["logits"]
+    expected = nn.functional.interpolate(small, (8, 8), mode="bilinear", align_corners=False)
+    assert torch.equal(logits, expected)
+    assert network(images(9)).logits.shape == (2, 4, 9, 9)
+
+
+def test_one_map_tells_two_classes_apart() -> None:
+    logits = segmenter("one_map", classes=2).dense(images())["logits"]
+    assert logits.shape == (2, 2, 8, 8)
+    assert not logits[:, 0].any()
+    assert logits[:, 1].all()
+
+
+def test_the_loss_of_a_segmentation_network_is_a_setting() -> None:
+    network = segmenter("Maps", loss="dice")
+    raw, targets = network(images()), masks()
+    assert network.loss(raw, targets) == {"dice": soft_dice(raw.logits, targets.labels, targets.weight)}
+    with pytest.raises(UsageError, match=r"network\.loss: dice is a loss of segmentation"):
+        own("of_classes", loss="dice")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: own("Maps"), r"maps \(2, 4, 8, 8\).*network\.task = \"segmentation\""),
+        (lambda: segmenter("of_classes"), r"outputs \(2, 4\) for 4 classes, needed is \(B, 4, H, W\)"),
+        (lambda: segmenter("one_map", classes=3), r"outputs \(2, 1, 8, 8\) for 3 classes"),
+        (lambda: models.create("timm:test_resnet", 4, task="segmentation"), "test_resnet is for classificat"),
+        (lambda: models.create("torchvision:fcn_resnet50", task="classification"), "is for segmentation"),
+        (lambda: models.create("timm:test_resnet", task="detection"), "task: invalid enum value 'detection'"),
+        (lambda: segmenter("Maps", classes=300), "a mask has 8 bits"),
+    ],
+)
+def test_a_network_for_another_task_is_refused(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        call()
+
+
+def test_a_function_for_segmentation_is_built_again_from_its_card() -> None:
+    network = segmenter("Maps", options={"step": 2}, loss="focal")
+    card = models.card_of(network)
+    assert card.task == "segmentation"
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    again = models.network_of(card, shapes, "file", f"{MODULE}:Maps")
+    assert msgspec.structs.replace(again.config, classes=4) == network.config
+    again.load_state_dict(network.state_dict())
+    assert torch.equal(again.dense(images())["logits"], network.dense(images())["logits"])
+
+
+def test_weights_of_a_bare_segmentation_network_are_converted_with_their_auxiliary_head() -> None:
+    with torch.device("meta"):
+        bare = torchvision.models.segmentation.deeplabv3_mobilenet_v3_large(
+            weights=None, weights_backbone=None, num_classes=7, aux_loss=True
+        )
+    state = {name: torch.zeros(tensor.shape) for name, tensor in bare.state_dict().items()}
+    small = {"preprocess": {"size": (64, 64)}}
+    conversion = convert(state, "torchvision:deeplabv3_mobilenet_v3_large", "module", classes=7, config=small)
+    assert conversion.report.fits
+    assert len(conversion.report.matched) == len(state)
+
+
+@pytest.mark.parametrize("name", [f"torchvision:{name}" for name in SEGMENTERS])
+def test_recipes_for_segmentation_have_settings_that_training_has(name: str) -> None:
+    recipe = foreign.recipe(foreign.VARIANTS[name])
+    resolve(TrainingConfig, [Layer("recipe", recipe["training"])])
+    assert recipe["augment"].keys() == {"flip", "zoom", "jitter"}

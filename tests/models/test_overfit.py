@@ -1,22 +1,27 @@
-"""Every family learns 64 real pictures by heart: whatever its parts are, together they train."""
+"""Every family learns a few pictures by heart: whatever its parts are, together they train."""
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 
 import msgspec
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from striate import models
-from striate.data.builtin import digits
+from striate.data.batches import Caches
+from striate.data.batches.segmentation import for_measuring
+from striate.data.builtin import digits, shapes_masks
+from striate.data.cache import Budget
 from striate.data.preprocess import apply
 from striate.models.network import Network
 from striate.structures import Batch, ClassTargets, Preprocess
+from striate.tasks import segmentation
 from striate.training.config import TrainingConfig
-from striate.training.fit import Step
 from striate.training.optimisers import make_optimiser
+from striate.training.step import Step
 
 PICTURES = 64
 MOST_STEPS = 300  # most families take 30 to 90
@@ -76,7 +81,15 @@ def test_the_pictures_have_every_class() -> None:
     assert set(labels.tolist()) == set(range(10))
 
 
-@pytest.mark.parametrize("name", models.families())
+def of_task(task: str) -> list[str]:
+    return [
+        name
+        for name, family in models.families().items()
+        if models.task_of(next(iter(family.VARIANTS))) == task
+    ]
+
+
+@pytest.mark.parametrize("name", of_task("classification"))
 def test_tiny_learns_64_pictures_by_heart(name: str) -> None:
     family = models.families()[name]
     torch.manual_seed(0)
@@ -84,3 +97,52 @@ def test_tiny_learns_64_pictures_by_heart(name: str) -> None:
     assert max(network.preprocess.size) <= 64
     steps, right = train(network, batch_for(network.preprocess))
     assert right == PICTURES, f"{right} of {PICTURES} after {steps} steps"
+
+
+# masks
+
+SCENES = 2
+MOST_MASK_STEPS = 300
+ENOUGH = 0.5  # mean IoU; all as background is below 0.3
+
+
+@cache
+def scenes_for(spec: Preprocess) -> tuple[Batch[Tensor], tuple[NDArray[np.uint8], ...]]:
+    """The first pictures of `shapes_masks`, as `spec` prepares them, and their masks as they are."""
+    dataset = shapes_masks.read()
+    indices = np.arange(SCENES)
+    measuring = for_measuring(dataset, indices, spec, Caches(Budget(1 << 24)))
+    options = segmentation.TargetOptions(len(dataset.classes))
+    batch = measuring.make(indices, partial(segmentation.targets, options=options))
+    return batch.map(torch.from_numpy), tuple(measuring.truths(indices))
+
+
+def overlap(network: Network, batch: Batch[Tensor], truths: tuple[NDArray[np.uint8], ...]) -> float:
+    """Mean IoU on `batch`, at the pictures' own size."""
+    network.eval()
+    with torch.inference_mode():
+        dense = {name: tensor.numpy() for name, tensor in network.dense(batch.images).items()}
+    network.train()
+    metric = segmentation.metric(network.classes)
+    options = segmentation.ResultOptions(network.classes)
+    metric.update(segmentation.results(dense, batch.keys, batch.geometry, options), truths)
+    return metric.compute().values["mean_iou"]
+
+
+@pytest.mark.parametrize("name", of_task("segmentation"))
+def test_tiny_learns_the_masks_of_a_few_pictures_by_heart(name: str) -> None:
+    family = models.families()[name]
+    torch.manual_seed(0)
+    network = family.build(msgspec.structs.replace(family.TINY, classes=7))
+    assert max(network.preprocess.size) <= 64
+    batch, truths = scenes_for(network.preprocess)
+    config = msgspec.structs.replace(CONFIG, learning_rate=1e-2)
+    step, optimiser = Step(network.train()), make_optimiser(network, config)
+    found = 0.0
+    for taken in range(1, MOST_MASK_STEPS + 1):
+        optimiser.zero_grad()
+        torch.stack(list(step(batch).values())).sum().backward()
+        optimiser.step()
+        if taken % 25 == 0 and (found := overlap(network, batch, truths)) >= ENOUGH:
+            return
+    assert found >= ENOUGH

@@ -21,7 +21,13 @@ from striate.models.network import Network
 from striate.runtime.predictor import Predictor, load
 from striate.runtime.pytorch import PyTorchEngine
 from striate.structures import Classification, Preprocess, Sample
-from striate.tasks.classification import ResultOptions, TargetOptions, collate, results
+from striate.tasks.classification import ResultOptions, results
+
+
+def in_memory(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Pictures (B, C, H, W) as the engine gets them: a view of (B, H, W, C) memory."""
+    return np.stack(images).transpose(0, 3, 1, 2)
+
 
 Write = Callable[..., Path]
 
@@ -96,15 +102,15 @@ def test_a_picture_has_the_same_pixels_on_every_road(tmp_path: Path) -> None:
     assert isinstance(engine, Brightness)
     for path in paths:
         decoded = decode_image(path)
-        expected, geometry = apply(predictor.preprocess, decoded)
-        batch = collate([Sample("x", expected, 0)], [geometry], TargetOptions(3))
+        expected, _ = apply(predictor.preprocess, decoded)
+        batch = in_memory([expected])
         with PillowImage.open(path) as opened:
             roads = [path, str(path), path.read_bytes(), decoded, opened, Sample("", decoded)]
             for source in roads:
                 engine.seen.clear()
                 list(predictor.stream([source]))
-                assert engine.seen[0].tobytes() == batch.images.tobytes(), (path.name, type(source))
-                assert engine.seen[0].strides == batch.images.strides
+                assert engine.seen[0].tobytes() == batch.tobytes(), (path.name, type(source))
+                assert engine.seen[0].strides == batch.strides
     engine.seen.clear()
     predictor.predict(paths)
     together = engine.seen[0]
@@ -121,12 +127,10 @@ def test_probabilities_are_equal_bit_by_bit_at_equal_batch_size(
     decoded = [decode_image(path) for path in paths]
     prepared = [apply(predictor.preprocess, image) for image in decoded]
     geometry = [place for _, place in prepared]
-    batch = collate(
-        [Sample(str(i), image, 0) for i, (image, _) in enumerate(prepared)], geometry, TargetOptions(5)
-    )
-    dense = predictor.engine.dense({"images": batch.images})
+    keys = [str(number) for number in range(len(prepared))]
+    dense = predictor.engine.dense({"images": in_memory([image for image, _ in prepared])})
     roads: list[list[Classification]] = [
-        results(dense, batch.keys, batch.geometry, ResultOptions(predictor.classes)),
+        results(dense, keys, geometry, ResultOptions(predictor.classes)),
         predictor.predict(paths),
         predictor.predict([path.read_bytes() for path in paths]),
         predictor.predict(decoded),

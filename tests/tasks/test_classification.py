@@ -6,16 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from striate.errors import DataError, ModelError, NotFiniteError, UsageError
-from striate.structures import Batch, Classification, Geometry, Sample
+from striate.structures import Classification, Geometry
 from striate.tasks.classification import (
     SCORE,
     ResultOptions,
     TargetOptions,
     balanced_weights,
-    collate,
     draw,
     match_classes,
     metric,
@@ -24,15 +22,6 @@ from striate.tasks.classification import (
 )
 
 HERE = Geometry((2, 3), (2, 3))
-
-
-def sample(key: str, label: int | None = 0, height: int = 2, width: int = 3, channels: int = 3) -> Sample:
-    pixels = np.arange(height * width * channels, dtype=np.uint8) + len(key)
-    return Sample(key, pixels.reshape(height, width, channels), label)
-
-
-def batch_of(*samples: Sample, classes: int = 4) -> Batch[NDArray[np.uint8]]:
-    return collate(samples, [HERE] * len(samples), TargetOptions(classes))
 
 
 def result_rows(logits: list[list[float]]) -> list[Classification]:
@@ -83,62 +72,24 @@ def test_target_options_out_of_range_are_refused(name: str, options: dict[str, o
         TargetOptions(**options)  # type: ignore[arg-type]
 
 
+def inverse_weights(counts: list[int]) -> tuple[float, ...]:
+    return balanced_weights(np.array(counts), "inverse", np.full(len(counts), sum(counts)))
+
+
 def test_balanced_weights_by_hand() -> None:
-    assert balanced_weights(np.array([6, 2])) == (8 / 2 / 6, 8 / 2 / 2)
+    assert inverse_weights([6, 2]) == (8 / 2 / 6, 8 / 2 / 2)
 
 
 def test_an_empty_class_has_weight_1_and_changes_no_other() -> None:
-    assert balanced_weights(np.array([6, 0, 2])) == (8 / 2 / 6, 1.0, 8 / 2 / 2)
+    assert inverse_weights([6, 0, 2]) == (8 / 2 / 6, 1.0, 8 / 2 / 2)
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=9).filter(any))
 def test_balanced_weights_average_1_and_give_each_class_the_same_share(counts: list[int]) -> None:
-    weights = np.array(balanced_weights(np.array(counts)))
+    weights = np.array(inverse_weights(counts))
     assert (weights * counts).sum() / sum(counts) == pytest.approx(1)
     shares = (weights * counts)[np.array(counts) > 0]
     np.testing.assert_allclose(shares, shares[0])
-
-
-# collate
-
-
-def test_collated_images_are_channels_first_over_channels_last_memory() -> None:
-    first, second = sample("a", 1), sample("bb", 3)
-    batch = batch_of(first, second)
-    assert batch.images.shape == (2, 3, 2, 3)
-    assert batch.images.dtype == np.uint8
-    np.testing.assert_array_equal(batch.images[1].transpose(1, 2, 0), second.image)
-    assert batch.images.transpose(0, 2, 3, 1).flags.c_contiguous
-    assert batch.keys == ("a", "bb")
-    assert batch.geometry == (HERE, HERE)
-    assert batch.targets.probabilities.argmax(1).tolist() == [1, 3]
-
-
-def test_collate_uses_the_targets_options() -> None:
-    options = TargetOptions(2, 0.5, (1.0, 3.0))
-    batch = collate([sample("a", 1)], [HERE], options)
-    assert batch.targets.probabilities.tolist() == [[0.25, 0.75]]
-    assert batch.targets.weight.tolist() == [3.0]
-
-
-def test_unequal_sizes_are_refused_with_the_odd_key_and_both_sizes() -> None:
-    with pytest.raises(DataError, match=r"^odd\.png \(5, 3, 3\): .* \(2, 3, 3\)\. fix: "):
-        batch_of(sample("a"), sample("odd.png", height=5), sample("c"))
-
-
-def test_gray_among_colour_is_refused() -> None:
-    with pytest.raises(DataError, match=r"gray \(2, 3, 1\)"):
-        batch_of(sample("a"), sample("b"), sample("gray", channels=1))
-
-
-def test_a_sample_without_a_label_is_refused_with_its_key() -> None:
-    with pytest.raises(DataError, match=r"^b\.png: it has no label"):
-        batch_of(sample("a"), sample("b.png", None))
-
-
-def test_an_empty_batch_is_refused() -> None:
-    with pytest.raises(DataError, match="0 samples"):
-        batch_of()
 
 
 # results

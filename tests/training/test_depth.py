@@ -49,6 +49,22 @@ def test_a_wrapped_network_is_looked_into() -> None:
     assert firsts(wrapper) == ["0.0.0", "0.0.1", "0.1"]
 
 
+def test_all_behind_a_backbone_is_its_last_stage() -> None:
+    network = created("deeplab_v3plus_resnet18")
+    encoder = ["backbone.conv1", *(f"backbone.layer{number}.0.conv1" for number in (1, 2, 3, 4))]
+    assert firsts(network) == [*encoder, "aspp.pointwise.conv"]
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    scales = {names[parameter]: scale for parameter, scale in rate_scales(network, 0.5).items()}
+    behind = {scale for name, scale in scales.items() if not name.startswith("backbone.")}
+    assert behind == {1.0}
+    assert (scales["backbone.layer4.1.conv2.weight"], scales["backbone.bn1.weight"]) == (0.5, 0.5**5)
+
+
+def test_the_stages_of_a_trunk_in_a_backbone_count_one_by_one() -> None:
+    found = firsts(created("deeplab_v3plus_mobilenet_v2"))
+    assert (len(found), found[0], found[-1]) == (9, "backbone.trunk.stem.conv", "aspp.pointwise.conv")
+
+
 def test_rates_shrink_from_stage_to_stage_towards_the_input() -> None:
     network = Stack(
         {

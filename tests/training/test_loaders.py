@@ -9,16 +9,21 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from torch import Tensor
 
 from striate.data.augment import AugmentConfig
 from striate.data.cache import CacheConfig
 from striate.data.dataset import Dataset
 from striate.data.tree import open_tree
 from striate.errors import UsageError
-from striate.structures import Image, Preprocess
+from striate.structures import Batch, Image, Preprocess
 from striate.tasks import classification
 from striate.training.config import TrainingConfig
 from striate.training.loaders import Loaders, make_loaders, worker_count
+
+
+def batches_of(made: Loaders, epoch: int) -> list[Batch[Tensor]]:
+    return [*made.train.epoch(epoch), *(found.batch for found in made.val)]
 
 
 def test_train_and_val_hold_their_parts(loaders: Callable[..., Loaders]) -> None:
@@ -31,18 +36,18 @@ def test_train_and_val_hold_their_parts(loaders: Callable[..., Loaders]) -> None
 def test_smoothing_is_for_training_only(loaders: Callable[..., Loaders]) -> None:
     made = loaders(TrainingConfig(label_smoothing=0.3, workers=0))
     assert float(next(made.train.epoch(0)).targets.probabilities.max()) == pytest.approx(0.8)
-    assert float(next(iter(made.val)).targets.probabilities.max()) == 1.0
+    assert float(next(iter(made.val)).batch.targets.probabilities.max()) == 1.0
 
 
 def test_balance_gives_each_class_the_same_share_of_the_loss(dataset: Dataset) -> None:
     # 12 dark, 12 middling and 6 light ones to train on.
     few = dataset.only([i for i, item in enumerate(dataset.items) if item.label != 2 or i < 18 or i >= 36])
-    config = TrainingConfig(balance=True, batch_size=64, workers=0)
+    config = TrainingConfig(balance="inverse", batch_size=64, workers=0)
     made = make_loaders(few, few_spec(), classification, config, AugmentConfig())
     targets = next(made.train.epoch(0)).targets
     shares = (targets.probabilities * targets.weight[:, None]).sum(0)
     np.testing.assert_allclose(shares, [10, 10, 10], rtol=1e-5)
-    assert set(next(iter(made.val)).targets.weight.tolist()) == {1.0}
+    assert set(next(iter(made.val)).batch.targets.weight.tolist()) == {1.0}
 
 
 def few_spec() -> Preprocess:
@@ -68,7 +73,7 @@ def test_a_picture_is_decoded_once_for_all_epochs_and_evaluations(dataset: Datas
         counted, few_spec(), classification, TrainingConfig(batch_size=10, workers=0), AugmentConfig()
     )
     for epoch in range(3):
-        for batch in (*made.train.epoch(epoch), *made.val):
+        for batch in batches_of(made, epoch):
             assert [f"shade[{int(image[0, 0, 0])}]" for image in batch.images] == list(batch.keys)
     assert storage.read == dict.fromkeys(storage.keys, 1)
 
@@ -116,7 +121,7 @@ def test_batches_are_bit_by_bit_the_same_whatever_keeps_the_pictures(
     seen = []
     for mode in ("off", "memory", "disk", "disk"):
         made = make_loaders(in_files, few_spec(), classification, config, augment, CacheConfig(mode=mode))  # type: ignore[arg-type]
-        batches = [batch for epoch in range(2) for batch in (*made.train.epoch(epoch), *made.val)]
+        batches = [batch for epoch in range(2) for batch in batches_of(made, epoch)]
         seen.append(torch.cat([batch.images for batch in batches]))
         assert made.notes == ()
         assert (tmp_path / "cache").exists() == (mode == "disk")
@@ -131,6 +136,6 @@ def test_why_the_cache_on_disk_ended_is_noted_once(
     augment, disk = AugmentConfig(scale=(0.3, 1.0)), CacheConfig(mode="disk")
     made = make_loaders(in_files, few_spec(), classification, TrainingConfig(), augment, disk)
     assert made.train.pictures.disk is not made.val.pictures.disk
-    assert sum(len(batch.keys) for batch in (*made.train.epoch(0), *made.val)) == 48
+    assert sum(len(batch.keys) for batch in batches_of(made, 0)) == 48
     (note,) = made.notes
     assert "cannot be written to" in note

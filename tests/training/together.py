@@ -52,6 +52,17 @@ RUNS: dict[str, dict[str, Any]] = {
         "model": "tutorial_cnn",
         "settings": settings(accumulate=3, clip_norm=0.5, ema=0.9),
     },
+    # What a zoomed out picture does not fill counts nothing, so that the processes' shares are uneven.
+    "masks": {
+        "data": "shapes_masks",
+        "model": "unet_same",
+        "size": 32,
+        "batch_size": 64,
+        "settings": {
+            **settings({"width": 4, "depth": 2, "norm": "none", "dropout": 0.0}),
+            "augment": {"zoom": [0.5, 1.5], "flip": 0.5},
+        },
+    },
 }
 
 DROPOUT = {
@@ -63,7 +74,8 @@ DROPOUT = {
 
 
 def run(out: Path, name: str, **changes: Any) -> None:
-    striate.train("digits", out=out / name, **{**RUN, **RUNS.get(name, DROPOUT), **changes})
+    asked = {"data": "digits", **RUN, **RUNS.get(name, DROPOUT), **changes}
+    striate.train(out=out / name, **asked)
 
 
 def killed(out: Path) -> None:
@@ -79,7 +91,7 @@ def killed(out: Path) -> None:
 def merged(plan: TrainingPlan) -> dict[str, Any]:
     """The scores of two processes, and those of one, on the same weights."""
     val, device, task = plan.loaders.val, torch.device("cpu"), classification
-    alone = type(val)(val.pictures, val.indices, val.targets, val.batch_size, 0, Shard())
+    alone = type(val)(val.source, val.indices, val.targets, val.batch_size, 0, Shard())
     both = [
         evaluate(plan.network, task, loader, Place(device, team=members), Stop(), "here")
         for loader, members in ((val, team()), (alone, Team()))

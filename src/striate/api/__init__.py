@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from striate.api.explanation import ExplainedConfig
     from striate.api.inputs import Pictures
     from striate.api.listing import DatasetInfo, ModelInfo
+    from striate.api.mask_files import MaskFolder
     from striate.api.packing import Packed
     from striate.api.sweep import RateSweep, SweepPlan
     from striate.api.training import Run, TrainingPlan
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from striate.models.network import Network
     from striate.ops.sizes import OutputSize
     from striate.runtime.predictor import Predictor
-    from striate.structures import Classification
+    from striate.structures import Result
     from striate.training.batch_search import BatchTrial
     from striate.training.events import CheckpointEvent, EvalEvent, NoteEvent, StepEvent, StopEvent
     from striate.training.rate_sweep import RatePoint
@@ -70,6 +71,7 @@ __all__ = [
     "find_rate",
     "hash_of",
     "load",
+    "mask_folder",
     "models",
     "pack_dataset",
     "pictures",
@@ -294,7 +296,7 @@ def predict(
     batch_size: int = 32,
     device: str = "auto",
     made_by: "Maker | None" = None,
-) -> "list[Classification]":
+) -> "list[Result]":
     """What is on pictures: one result for each, in order. `inputs`: files, folders (all below), zips.
 
     Raises DataError for the first picture that cannot be read; `load(model).stream` goes on without it.
@@ -302,6 +304,13 @@ def predict(
     """
     given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     return list(load(model, device, made_by).stream(pictures(given), batch_size))
+
+
+def mask_folder(folder: str | Path, inputs: "Pictures") -> "MaskFolder":
+    """A folder, which must be new or empty, that gets a mask and an overlay for each result over `inputs`."""
+    from striate.api.mask_files import MaskFolder
+
+    return MaskFolder(Path(folder), inputs)
 
 
 def pictures(inputs: Iterable[str | Path]) -> "Pictures":

@@ -25,19 +25,35 @@ class Checked:
         return "\n".join([*lines, *found])
 
     @property
-    def part_names(self) -> tuple[str, ...]:
-        """Columns of counts: the parts that the data states; ("pictures",) where it states none."""
-        there = [part for part in ("train", "val", "test", "") if any(self._counts(part))]
-        return tuple(part or ("pictures" if there == [""] else "no part") for part in there)
+    def columns(self) -> tuple[str, ...]:
+        """What `class_rows` tell of a class in each stated part: its pictures, of masks also its share."""
+        parts = self._parts
+        if parts == [""]:
+            return ("pictures", "pixels")[: 1 + self._has_masks]
+        names = [part or "no part" for part in parts]
+        return *names, *(f"{name} pixels" for name in names if self._has_masks)
 
     def class_rows(self) -> list[tuple[str, ...]]:
-        """Each class with its usable pictures per part."""
-        parts = [part for part in ("train", "val", "test", "") if any(self._counts(part))]
-        counts = self.report.facts.counts
-        return [(name, *(f"{row.get(part, 0):,}" for part in parts)) for name, row in counts.items()]
+        """Each class with its usable pictures per part and, of masks, its share of the part's pixels."""
+        facts, parts = self.report.facts, self._parts
+        totals = {part: sum(row.get(part, 0) for row in facts.pixels.values()) for part in parts}
+        rows = []
+        for name, counts in facts.counts.items():
+            pictures = [f"{counts.get(part, 0):,}" for part in parts]
+            pixels = facts.pixels.get(name, {})
+            shares = [_percent(pixels.get(part, 0), totals[part]) for part in parts if self._has_masks]
+            rows.append((name, *pictures, *shares))
+        return rows
 
-    def _counts(self, part: str) -> list[int]:
-        return [row.get(part, 0) for row in self.report.facts.counts.values()]
+    @property
+    def _has_masks(self) -> bool:
+        return bool(self.report.facts.pixels)
+
+    @property
+    def _parts(self) -> list[str]:
+        """The parts that have usable pictures; "" for no stated part."""
+        counts = self.report.facts.counts.values()
+        return [part for part in ("train", "val", "test", "") if any(row.get(part, 0) for row in counts)]
 
     def describe(self) -> Iterator[tuple[str, list[str]]]:
         """Headings with their lines: what the data is."""
@@ -61,6 +77,12 @@ class Checked:
             "notes": list(self.dataset.notes),
             **self.report.to_dict(),
         }
+
+
+def _percent(count: int, total: int) -> str:
+    """The share in percent; "<0.01 %" rather than a zero that is none."""
+    share = 100 * count / max(total, 1)
+    return "<0.01 %" if 0 < share < 0.01 else f"{share:.2f} %" if share < 1 else f"{share:.1f} %"
 
 
 def described_pictures(facts: DataFacts) -> str:

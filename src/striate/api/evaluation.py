@@ -13,10 +13,12 @@ from striate import plugins, tasks
 from striate.api.runfiles import CONFIG_FILE, SPLIT_FILE, read_split
 from striate.config import Layer, read_toml, resolve
 from striate.data.dataset import Dataset, Part
+from striate.data.findings import is_labelled
 from striate.data.open import DataConfig, open_dataset
 from striate.errors import DataError, UsageError
 from striate.runtime.predictor import Predictor, load
-from striate.tasks.classification import Scores
+from striate.structures import Result, Segmentation, check_same_size
+from striate.tasks import Scores
 
 __all__ = ["Evaluation", "evaluate_indices", "evaluate_model"]
 
@@ -92,13 +94,10 @@ def evaluate_indices(
     names = list(predictor.classes)
     for data_id, model_id in enumerate(match.ids.tolist()):
         names[model_id] = dataset.classes[data_id]  # a model that knows only numbers is told of by names
-    metric, labels = task.metric(tuple(names)), dataset.labels()
-    truths = {
-        dataset.items[index].key: int(match.ids[labels[index]])
-        for index in indices.tolist()
-        if labels[index] >= 0
+    metric = task.metric(tuple(names))
+    labelled = {
+        dataset.items[index].key: index for index in indices.tolist() if is_labelled(dataset.items[index])
     }
-    unlabelled = len(indices) - len(truths)
     failed = 0
 
     def report(key: str, error: DataError) -> None:
@@ -107,20 +106,37 @@ def evaluate_indices(
         if on_error is not None:
             on_error(key, error)
 
-    contents = ((key, dataset.storage.content(key)) for key in truths)
+    contents = ((key, dataset.storage.content(key)) for key in labelled)
     done = 0
     results = predictor.stream(contents, batch_size, on_error=report)
     while batch := list(islice(results, batch_size)):
-        metric.update(batch, [truths[result.key] for result in batch])
-        done += len(batch)
+        measured, truths = [], []
+        for result in batch:
+            try:
+                truths.append(_truth(dataset, labelled[result.key], result, match))
+                measured.append(result)
+            except DataError as error:
+                report(result.key, error)
+        metric.update(measured, truths)
+        done += len(measured)
         if progress is not None:
-            progress(done + failed, len(truths))
+            progress(done + failed, len(labelled))
     if not done:
         raise DataError(dataset.name, "there is no labelled picture that can be read", "see `striate check`")
     notes = [match.note] if match.note else []
-    if unlabelled:
-        notes.append(f"{unlabelled} pictures without a label were left out")
+    if len(labelled) < len(indices):
+        notes.append(f"{len(indices) - len(labelled)} pictures without a label were left out")
     return Evaluation(metric.compute(), dataset.name, done, failed, tuple(notes))
+
+
+def _truth(dataset: Dataset, index: int, result: Result, match: Any) -> Any:
+    """What is known of item `index`, in the model's ids. Raises DataError naming a mask that is unfit."""
+    truth = dataset.truth(index)
+    if not isinstance(truth, np.ndarray):
+        return int(match.ids[truth])
+    if isinstance(result, Segmentation):
+        check_same_size(result.key, truth, result.mask)
+    return match.mapped(truth)
 
 
 def _own_data(folder: Path) -> Dataset:

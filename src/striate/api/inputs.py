@@ -25,8 +25,13 @@ class Pictures:
         return len(self.places)
 
     def __iter__(self) -> Iterator[tuple[str, Path | bytes]]:
-        for key, tree, path in self.places:
-            yield key, Path(path) if tree is None else tree.content(path)
+        for number, (key, _, _) in enumerate(self.places):
+            yield key, self.content(number)
+
+    def content(self, number: int) -> Path | bytes:
+        """Picture `number`, from 0: a file to decode, or its bytes."""
+        _, tree, path = self.places[number]
+        return Path(path) if tree is None else tree.content(path)
 
 
 def find_pictures(inputs: Iterable[str | Path]) -> Pictures:

@@ -50,6 +50,7 @@ def list_models(prefix: str | None) -> tuple[ModelInfo, ...]:
 
 
 def _foreign_models(prefix: str) -> tuple[ModelInfo, ...]:
+    from striate import models
     from striate.models import foreign
 
     library = foreign.library_of(prefix)
@@ -60,8 +61,10 @@ def _foreign_models(prefix: str) -> tuple[ModelInfo, ...]:
         raise UnknownName("model", prefix, foreign.listed(library))
     specs = ((name, foreign.VARIANTS[name].preprocess) for name in names)
     summary = f"A network of {library}"
-    task = foreign.ForeignNetwork.task
-    return tuple(ModelInfo(name, task, library, None, spec.size, spec.color, summary) for name, spec in specs)
+    return tuple(
+        ModelInfo(name, models.task_of(name), library, None, spec.size, spec.color, summary)
+        for name, spec in specs
+    )
 
 
 def _model_info(name: str) -> ModelInfo:

@@ -1,12 +1,12 @@
 """A dataset as tar shards: looked over, split, written, and gone on with where it was interrupted."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from striate.api.stopping import resumable
 from striate.data.check import check
 from striate.data.dataset import PARTS, Dataset, Finding, Part
 from striate.data.manifest import (
@@ -21,9 +21,8 @@ from striate.data.manifest import (
 from striate.data.open import DataConfig, open_dataset
 from striate.data.pack import identity_of_all, write_shards
 from striate.data.split import complete
-from striate.errors import DataError, DiskFull, Interrupted, UsageError
+from striate.errors import DataError, UsageError
 from striate.files import remove_leftovers, write_error
-from striate.training.interruption import Terminated, raise_on_sigterm
 from striate.training.lock import locked
 
 __all__ = ["Packed", "Progress", "pack_data"]
@@ -78,7 +77,7 @@ def pack_data(data: DataConfig, folder: Path, config: PackConfig, progress: Prog
     if dataset.task != "classification":
         raise UsageError(data.source, f"its task is {dataset.task}", "give pictures with a class each")
     _make(folder)
-    with locked(folder), _resumable(folder):
+    with locked(folder), resumable(folder, lambda: _WAY_ON):
         remove_leftovers(folder)
         plan, dataset = _plan(dataset, folder, config, progress)
         write_json(folder / PACKING, plan)
@@ -166,16 +165,3 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(folder, error) from None
-
-
-@contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
-    """Within it, what stops a packing says how to go on with it."""
-    try:
-        with raise_on_sigterm():
-            yield
-    except (KeyboardInterrupt, Terminated) as stop:
-        reason, code = ("SIGTERM", 143) if isinstance(stop, Terminated) else ("Ctrl-C", 130)
-        raise Interrupted(folder, f"stopped by {reason}", _WAY_ON, code) from None
-    except DiskFull as error:
-        raise DiskFull(error.where, error.what, f"free some room, then {_WAY_ON}") from error

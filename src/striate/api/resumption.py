@@ -10,12 +10,12 @@ from striate.api.training import (
     Progress,
     Resumption,
     TrainingPlan,
+    begin,
     circumstances_of,
     make_network,
     planned,
     refuse_unlike,
     resume_command,
-    take_weights,
 )
 from striate.data.check import CheckReport, check
 from striate.data.dataset import Dataset, Part
@@ -53,7 +53,7 @@ def prepare_resumption(
     _refuse_other_classes(folder, resolved.value, dataset)
     network = make_network(resolved.value, dataset)
     if found.checkpoint is None:
-        take_weights(network, resolved.value)
+        begin(network, resolved.value, dataset)
     now = circumstances_of(network, resolved.value, report.facts.fingerprint)
     before = now if found.checkpoint is None else found.checkpoint.state.circumstances
     _refuse_other_settings(folder, before, now)

@@ -7,14 +7,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from striate.api.starting_weights import FINE_TUNING, InitConfig, StartingWeights
+from striate import plugins
+from striate.api.starting_weights import InitConfig, StartingWeights
 from striate.config import Layer, Resolved, Settings, leaves, read_toml, resolve
-from striate.data.augment import AugmentConfig
+from striate.data import batches
 from striate.data.cache import CacheConfig
 from striate.data.check import DataFacts
+from striate.data.dataset import Dataset
 from striate.data.open import DataConfig
 from striate.errors import UsageError
-from striate.structures import Preprocess
+from striate.structures import Preprocess, Task
 from striate.training.config import TrainingConfig
 
 __all__ = [
@@ -46,8 +48,8 @@ class RunConfig(Settings, frozen=True):
     data: DataConfig
     model: str  # public name of the network
     network: Any  # the family's own Config, preprocessing and classes included
+    augment: Any  # the AugmentConfig of the network's task
     init: InitConfig = InitConfig()
-    augment: AugmentConfig = AugmentConfig()
     cache: CacheConfig = CacheConfig()
     training: TrainingConfig = TrainingConfig()
 
@@ -66,7 +68,7 @@ def lasting_source(source: str) -> str:
 def run_settings(
     model: Layer,
     source: str,
-    classes: tuple[str, ...],
+    dataset: Dataset,
     facts: DataFacts,
     layers: Sequence[Layer],
     start: StartingWeights | None = None,
@@ -79,21 +81,22 @@ def run_settings(
 
     name: str = model.values["model"]
     family = models.family_of(name)
-    default = family.VARIANTS[name]
+    task = models.task_of(name, dataset.task)
+    default = models.defaults_of(name, task)
     asked = [_completed(layer, start.preprocess if start else default.preprocess) for layer in layers]
     base = [
         Layer("DATA", {"data": {"source": lasting_source(source)}}),
         Layer(f"default of {name}", {"network": msgspec.to_builtins(default)}),
         Layer(f"recipe of {name}", family.recipe(default) if hasattr(family, "recipe") else {}),
-        *([Layer("fine-tuning", FINE_TUNING)] if start else []),
-        Layer("the data", {"network": {"classes": classes}}),
+        *([Layer("fine-tuning", start.tuning)] if start else []),
+        Layer("the data", {"network": {"classes": dataset.classes}}),
         *_size_of_pictures(family, facts),
         *_colors_of_pictures(family, facts),
     ]
     measured = _measured_statistics([*base, *asked], facts)
     brought = [Layer(f"weights {start.source}", {"network": start.network_settings(name)})] if start else []
     every = [*base, measured, *brought, *asked, model, *_named(start, layers)]
-    return resolve(_run_config_for(family), every)
+    return resolve(_run_config_for(name, task), every)
 
 
 def recorded_settings(path: Path) -> Resolved[RunConfig]:
@@ -104,7 +107,8 @@ def recorded_settings(path: Path) -> Resolved[RunConfig]:
     model = layer.values.get("model")
     if not isinstance(model, str):
         raise UsageError(path, "it does not name its model", "use the run.toml that striate wrote")
-    return resolve(_run_config_for(models.family_of(model)), [layer])
+    given = layer.values.get("network", {}).get("task", "classification")
+    return resolve(_run_config_for(model, models.task_of(model, given)), [layer])
 
 
 def flat_settings(config: RunConfig) -> dict[str, str]:
@@ -112,9 +116,12 @@ def flat_settings(config: RunConfig) -> dict[str, str]:
     return {path: msgspec.json.encode(value).decode() for path, value in leaves(config).items()}
 
 
-def _run_config_for(family: Any) -> type[RunConfig]:
-    """RunConfig with the family's own Config as its `network`, so that every key is checked."""
-    fields = [("network", family.Config)]
+def _run_config_for(model: str, task: Task) -> type[RunConfig]:
+    """RunConfig with the tables of the network `model` and of its task, so that every key is checked."""
+    from striate import models
+
+    augment = plugins.load(batches, task).AugmentConfig
+    fields: list[Any] = [("network", models.family_of(model).Config), ("augment", augment, augment())]
     return msgspec.defstruct("RunConfig", fields, bases=(RunConfig,), frozen=True, kw_only=True)  # type: ignore[return-value]
 
 
@@ -129,17 +136,19 @@ def _named(start: StartingWeights | None, layers: Sequence[Layer]) -> list[Layer
 def _completed(layer: Layer, default: Preprocess) -> Layer:
     """`layer` with what its size and fit imply for `resize_to`, unless it says that itself.
 
-    `size=64` means 64x64, and `resize_to` shrinks with it so that a crop cuts the same share; another
-    fit than crop has no use for it.
+    `size=64` means 64x64, `size=(240, 320)` height and width; `resize_to` shrinks with it so that a crop cuts
+    the same share, and another fit than crop has no use for it.
     """
     preprocess = dict(layer.values.get("network", {}).get("preprocess", {}))
     size, crops = preprocess.get("size"), preprocess.get("fit", default.fit) == "crop"
-    if isinstance(size, int):
-        if size < 1:
-            raise UsageError(layer.origin, f"the size is {size}", "give a side of at least 1 pixel")
-        preprocess["size"] = [size, size]
+    sides = [size, size] if isinstance(size, int) else size
+    if isinstance(sides, list | tuple) and all(isinstance(side, int) for side in sides):
+        if min(sides, default=0) < 1:
+            raise UsageError(layer.origin, f"the size is {size}", "give sides of at least 1 pixel")
+        preprocess["size"] = list(sides)
         if crops and default.resize_to is not None:
-            preprocess.setdefault("resize_to", round(size * default.resize_to / min(default.size)))
+            cut = max(round(min(sides) * default.resize_to / min(default.size)), *sides)
+            preprocess.setdefault("resize_to", cut)
     if not crops:
         preprocess.setdefault("resize_to", None)
     if not preprocess:

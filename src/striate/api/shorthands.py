@@ -19,7 +19,7 @@ class Shorthand:
 
     name: str
     path: str  # dotted, in RunConfig
-    kind: Literal["int", "int or auto", "float", "text", "flag", "names", "patterns"]
+    kind: Literal["int", "int or auto", "size", "float", "text", "flag", "names", "patterns"]
     help: str
     alias: str | None = None  # another name for the flag
 
@@ -46,7 +46,12 @@ SHORTHANDS = (
         alias="batch",
     ),
     Shorthand("learning_rate", "training.learning_rate", "float", "Step size at its highest."),
-    Shorthand("size", "network.preprocess.size", "int", "Side of the network's input, in pixels."),
+    Shorthand(
+        "size",
+        "network.preprocess.size",
+        "size",
+        "Pixels of the network's input: 224, or 240x320 (height x width).",
+    ),
     Shorthand("classes", "data.classes", "names", "Only these classes, in this order: ant,bee."),
     Shorthand(
         "val_fraction",
@@ -61,7 +66,7 @@ SHORTHANDS = (
         "Share for the test where there is no such part.",
     ),
     Shorthand("patience", "training.patience", "int", "Stop after so many epochs without a better one."),
-    Shorthand("balance", "training.balance", "flag", "Weigh rare classes up in the loss."),
+    Shorthand("balance", "training.balance", "text", "Weigh rare classes up in the loss: inverse or median."),
     Shorthand("seed", "training.seed", "int", "Seed of weights, order and augmentation."),
     Shorthand("device", "training.device", "text", "auto, cpu, cuda, cuda:1 or mps."),
     Shorthand("precision", "training.precision", "text", "auto, fp32 or bf16."),

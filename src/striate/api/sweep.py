@@ -14,7 +14,7 @@ from striate.api.batch import OnTrial
 from striate.api.rate_chart import RateChart
 from striate.api.runfiles import write_text
 from striate.api.settings import RunConfig
-from striate.api.training import Progress, make_network, settle, take_weights
+from striate.api.training import Progress, begin, make_network, settle
 from striate.config import Layer, Resolved
 from striate.errors import UsageError
 from striate.training.rate_curve import RULE, propose, smooth
@@ -207,7 +207,7 @@ def prepare_sweep(
     with torch.random.fork_rng():
         resolved, dataset, _ = settle(source, model, layers, progress, on_trial)
         network = make_network(resolved.value, dataset)
-        take_weights(network, resolved.value)
+        begin(network, resolved.value, dataset)
     config = resolved.value
     task = plugins.load(tasks, dataset.task)
     settings = (config.training, config.augment, config.cache)

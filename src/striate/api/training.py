@@ -23,22 +23,24 @@ from striate.api.runfiles import CONFIG_FILE, METRICS_FILE, EventLog, write_spli
 from striate.api.settings import RunConfig, data_settings, flat_settings, run_settings
 from striate.api.starting_weights import (
     Begun,
+    InitConfig,
+    asked_backbone,
     asked_weights,
     begin_with,
     model_of_weights,
     starting_weights,
 )
+from striate.api.stopping import resumable
 from striate.config import Layer, Resolved, Settings, to_toml
 from striate.data.check import CheckReport, check
 from striate.data.dataset import PARTS, Dataset, Part
 from striate.data.open import open_dataset
 from striate.data.split import complete
-from striate.errors import DataError, DiskFull, EnvironmentProblem, Interrupted, UsageError
+from striate.errors import DataError, EnvironmentProblem, UsageError
 from striate.modelfile import MODEL_FILE
 from striate.runtime.predictor import Predictor, load
-from striate.tasks.classification import Scores
+from striate.tasks import Scores
 from striate.training.events import NoteEvent
-from striate.training.interruption import Terminated, raise_on_sigterm
 from striate.training.lock import locked
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ __all__ = [
     "Resumption",
     "Run",
     "TrainingPlan",
+    "begin",
     "circumstances_of",
     "make_network",
     "planned",
@@ -61,12 +64,12 @@ __all__ = [
     "refuse_unlike",
     "resume_command",
     "settle",
-    "take_weights",
 ]
 
 Progress = Callable[[int, int], None]
 """Called with how many pictures are done and how many there are."""
 
+_FOR_MASKS = "deeplab_v3plus_mobilenet_v2"  # where none is named
 _SMALL = 96  # pixels; pictures up to this side train a small network where none is named
 
 
@@ -77,6 +80,7 @@ class Run:
     folder: Path
     scores: Scores  # of the test part; of the validation part where the data leaves no test part
     part: str  # which of them
+    pictures: int  # that were measured
     seconds: float  # of training, wall clock
     made_by: str | None = None  # the function that makes its network, which its files may not say
 
@@ -99,6 +103,7 @@ class Run:
         return {
             "folder": str(self.folder),
             "part": self.part,
+            "pictures": self.pictures,
             "seconds": round(self.seconds, 3),
             **self.scores.to_dict(),
         }
@@ -281,7 +286,7 @@ class TrainingPlan:
             made_by = self.config.model if is_code(self.config.model) else None
             predictor = load(self.folder, self.config.training.device, made_by)
             found = evaluate_indices(predictor, self.dataset, self.dataset.indices(part))
-            run = Run(self.folder, found.scores, part, self.seconds, made_by)
+            run = Run(self.folder, found.scores, part, found.pictures, self.seconds, made_by)
             write_text(self.folder / METRICS_FILE, json.dumps(run.to_dict(), indent=1) + "\n")
         return run
 
@@ -346,7 +351,7 @@ def prepare(
     resolved, dataset, report = settle(source, model, layers, progress, on_trial)
     refuse_unlike(report.facts.fingerprint)
     network = make_network(resolved.value, dataset)
-    begun = take_weights(network, resolved.value)
+    begun = begin(network, resolved.value, dataset)
     plan = planned(
         resolved,
         dataset,
@@ -371,11 +376,10 @@ def refuse_unlike(fingerprint: str) -> None:
 
 
 def make_network(config: RunConfig, dataset: Dataset) -> "Network":
-    """The network of a run with its starting weights. Seeds torch's own generator."""
+    """The network of a run with drawn weights. Seeds torch's own generator."""
     import torch
 
     from striate import models
-    from striate.training.beginning import start_pictures
     from striate.training.freezing import freeze
 
     torch.manual_seed(config.training.seed)
@@ -383,19 +387,23 @@ def make_network(config: RunConfig, dataset: Dataset) -> "Network":
         name: value for name, value in msgspec.to_builtins(config.network).items() if name != "classes"
     }
     network = models.create(config.model, dataset.classes, **settings)
-    start_from = getattr(models.family_of(config.model), "start_from", None)
-    if start_from is not None:
-        start_from(network, start_pictures(dataset, network.preprocess, config.training.seed))
     freeze(network, config.training.freeze)
     return network
 
 
-def take_weights(network: "Network", config: RunConfig) -> Begun | None:
-    """Put the weights that `config.init` names into `network`; what became of each, None without any.
+def begin(network: "Network", config: RunConfig, dataset: Dataset) -> Begun | None:
+    """Put the weights into `network` that a new run starts from: of its own pictures, and `config.init`'s.
 
-    Raises ModelError where they do not fit, EnvironmentProblem where they cannot be fetched.
+    What became of each of the latter; None without any. Raises ModelError where they do not fit,
+    EnvironmentProblem where they cannot be fetched.
     """
-    start = starting_weights(config.init, config.model)
+    from striate import models
+    from striate.training.beginning import start_pictures
+
+    start_from = getattr(models.family_of(config.model), "start_from", None)
+    if start_from is not None:
+        start_from(network, start_pictures(dataset, network.preprocess, config.training.seed))
+    start = starting_weights(config.init, config.model, getattr(config.network, "backbone", None))
     return None if start is None else begin_with(network, start)
 
 
@@ -460,17 +468,12 @@ def _resumable(folder: Path) -> Iterator[None]:
     from striate.training.processes import is_lost_peer
 
     try:
-        with raise_on_sigterm():
+        with resumable(folder, lambda: _way_on(folder)):
             yield
     except RuntimeError as error:
         if not is_lost_peer(error):
             raise
         raise EnvironmentProblem(folder, "another process of this run ended", _way_on(folder)) from error
-    except (KeyboardInterrupt, Terminated) as stop:
-        reason, code = ("SIGTERM", 143) if isinstance(stop, Terminated) else ("Ctrl-C", 130)
-        raise Interrupted(folder, f"stopped at once by {reason}", _way_on(folder), code) from None
-    except DiskFull as error:
-        raise DiskFull(error.where, error.what, f"free some room, then {_way_on(folder)}") from error
 
 
 def _way_on(folder: Path) -> str:
@@ -494,20 +497,29 @@ def settle(
     _refuse_untrainable(dataset)
     init = asked_weights(layers).value
     asked = Layer("--model", {"model": model}) if model else _asked_model(layers)
-    named = asked or model_of_weights(init) or _default_model(report)
+    named = asked or _model_of(init, dataset) or _default_model(dataset, report)
     if named.is_file:
         _refuse_code(named)
-    start = starting_weights(init, named.values["model"])
+    _refuse_other_task(named, dataset)
+    start = starting_weights(init, named.values["model"], asked_backbone(layers))
     given = without_search(layers)
-    resolved = run_settings(named, source, dataset.classes, report.facts, given, start)
+    resolved = run_settings(named, source, dataset, report.facts, given, start)
     if asks_for_search(layers):
         network = make_network(resolved.value, dataset)
         measured = search_batch(resolved, dataset, network, given, on_trial)
-        resolved = run_settings(named, source, dataset.classes, report.facts, [*given, *measured], start)
+        resolved = run_settings(named, source, dataset, report.facts, [*given, *measured], start)
     return resolved, dataset, report
 
 
 def _refuse_untrainable(dataset: Dataset) -> None:
+    if not len(dataset.indices("train")):
+        raise DataError(
+            dataset.name,
+            "there is no picture to train on",
+            "give a train part; `striate check` says what was found",
+        )
+    if dataset.task != "classification":
+        return
     counts = Counter(item.label for item in dataset.items if item.part == "train")
     if len(counts) < 2:
         raise DataError(
@@ -528,10 +540,35 @@ def _refuse_code(named: Layer) -> None:
     refuse_code(str(named.values["model"]), named.origin)
 
 
-def _default_model(report: CheckReport) -> Layer:
+def _default_model(dataset: Dataset, report: CheckReport) -> Layer:
+    if dataset.task == "segmentation":
+        return Layer("the data's masks", {"model": _FOR_MASKS})
     facts = report.facts
     name = "simple_cnn" if max(facts.heights[1], facts.widths[1]) <= _SMALL else "resnet18"
     return Layer("size of the pictures", {"model": name})
+
+
+def _model_of(init: InitConfig, dataset: Dataset) -> Layer | None:
+    """The network of the starting weights, where it is for the task of the data."""
+    from striate import models
+
+    named = model_of_weights(init)
+    if named is None or models.task_of(named.values["model"], dataset.task) != dataset.task:
+        return None
+    return named
+
+
+def _refuse_other_task(named: Layer, dataset: Dataset) -> None:
+    from striate import models
+
+    name = named.values["model"]
+    task = models.task_of(name, dataset.task)
+    if task != dataset.task:
+        raise UsageError(
+            named.origin,
+            f"{name} is for {task}, and {dataset.name} is data for {dataset.task}",
+            "choose another network (`striate models`), or other data",
+        )
 
 
 def _run_folder(out: str | Path | None, config: RunConfig) -> Path:

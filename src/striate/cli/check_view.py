@@ -23,7 +23,8 @@ class CheckView(CountingView):
         console = data_console()
         for heading, lines in checked.describe():
             print_labelled(console, heading, lines)
-        console.print(table(("class", *checked.part_names), checked.class_rows(), numbers=range(1, 5)))
+        columns = "class", *checked.columns
+        console.print(table(columns, checked.class_rows(), numbers=range(1, len(columns))))
         findings = checked.report.findings
         for finding in sorted(findings, key=lambda finding: list(_STYLES).index(finding.level)):
             where = "".join(f"{part}: " for part in (finding.file, finding.id) if part)

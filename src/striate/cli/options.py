@@ -28,9 +28,18 @@ def integer_or_auto(text: str) -> int | str:
         raise click.BadParameter(f"{text!r} is neither a whole number nor auto") from None
 
 
+def height_x_width(text: str) -> int | tuple[int, int]:
+    """The value of --size: the side of a square, or height and width."""
+    sides = text.lower().split("x")
+    if not (len(sides) in (1, 2) and all(side.isdecimal() for side in sides)):
+        raise click.BadParameter(f"{text!r} is no size: give 224, or 240x320 (height x width)")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
 _TYPES: dict[str, Any] = {
     "int": int,
     "int or auto": integer_or_auto,
+    "size": height_x_width,
     "float": float,
     "text": str,
     "names": str,
@@ -90,8 +99,12 @@ def command_line(verb: str, data: str, given: Mapping[str, Any], changed: Mappin
     for name in paths:
         value = changed.get(name, given[name])
         if value is not None:
-            words += _typed(name.replace("_", "-"), value)
+            words += _typed(name.replace("_", "-"), "x".join(map(str, value)) if _is_size(value) else value)
     return shlex.join(words)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(side, int) for side in value)
 
 
 def _typed(flag: str, value: Any) -> list[str]:

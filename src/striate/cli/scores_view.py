@@ -18,12 +18,7 @@ _WIDEST_MATRIX = 20  # classes; a larger matrix is no picture any more
 
 def score_line(scores: Any) -> str:
     """The scores in one line."""
-    values = scores.values
-    top5 = f"   top-5 {percent(values['top5'])}" if len(scores.class_names) > 5 else ""
-    return (
-        f"top-1 {percent(values['top1'])}{top5}   macro F1 {percent(values['macro_f1'])}"
-        f"   calibration error {percent(values['ece'])}"
-    )
+    return "   ".join(f"{label} {percent(value)}" for label, value in scores.headline)
 
 
 def mistakes(scores: Any, count: int = 3) -> Iterator[str]:
@@ -31,8 +26,8 @@ def mistakes(scores: Any, count: int = 3) -> Iterator[str]:
     pairs = scores.worst_pairs(count)
     if not pairs:
         yield "no mistakes"
-    for truth, predicted, pictures in pairs:
-        yield f"{truth} taken for {predicted}: {pictures}"
+    for truth, predicted, often in pairs:
+        yield f"{truth} taken for {predicted}: {often:,} {scores.unit}"
 
 
 class EvalView(CountingView):
@@ -55,16 +50,11 @@ class EvalView(CountingView):
         console.print(Text(printable(title), style=f"bold {ACCENT}"), soft_wrap=True)
         console.print(Text(score_line(found.scores), style="bold"))
         rows = [
-            (
-                row["name"],
-                percent(row["precision"]),
-                percent(row["recall"]),
-                percent(row["f1"]),
-                f"{row['support']:,}",
-            )
+            (row["name"], *(_cell(row[key]) for key, _ in found.scores.columns))
             for row in found.scores.classes
         ]
-        console.print(table(("class", "precision", "recall", "F1", "pictures"), rows, numbers=(1, 2, 3, 4)))
+        headings = ("class", *(heading for _, heading in found.scores.columns))
+        console.print(table(headings, rows, numbers=range(1, len(headings))))
         if len(rows) <= _WIDEST_MATRIX:
             console.print(confusion_table(found.scores))
         console.print(
@@ -72,17 +62,25 @@ class EvalView(CountingView):
         )
 
 
+def _cell(value: float | int) -> str:
+    return percent(value) if isinstance(value, float) else f"{value:,}"
+
+
 def confusion_table(scores: Any) -> Table:
     """Rows are the truth, columns the prediction; the darker, the larger the share of the row."""
-    grid = Table(
-        title="confusion (rows: truth, columns: prediction)", title_justify="left", box=None, padding=(0, 1)
-    )
+    in_percent = scores.unit != "pictures"  # pixels are too many to be read
+    shown = ", in % of the truth" if in_percent else ""
+    title = f"confusion (rows: truth, columns: prediction{shown})"
+    grid = Table(title=title, title_justify="left", box=None, padding=(0, 1))
     grid.add_column("", justify="right")
     for name in scores.class_names:
         grid.add_column(Text(printable(name)[:8]), justify="right")
     for truth, row in enumerate(scores.confusion.tolist()):
         total = sum(row) or 1
-        cells = [_shaded(count, count / total, truth == column) for column, count in enumerate(row)]
+        cells = [
+            _shaded(round(100 * count / total) if in_percent else count, count / total, truth == column)
+            for column, count in enumerate(row)
+        ]
         grid.add_row(Text(printable(scores.class_names[truth])[:16]), *cells)
     return grid
 

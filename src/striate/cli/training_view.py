@@ -33,6 +33,7 @@ class TrainingView:
         self.bar = _bar(self.console) if self.console.is_terminal and not self.console.quiet else None
         self.task: Any = None
         self.best = 0.0
+        self.score = ""  # which of the metrics tells one model from a better one
         self.scores: list[float] = []
         self.epochs = 0
         self.epochs_before = 0  # done before this process
@@ -63,6 +64,7 @@ class TrainingView:
         """The plan, before anything is trained."""
         self.started = time.monotonic()
         self._stop_bar()
+        self.score = plan.task.SCORE
         self.epochs, self.patience = plan.config.training.epochs, plan.config.training.patience
         checkpoint = plan.resumption and plan.resumption.checkpoint
         if checkpoint:
@@ -107,7 +109,7 @@ class TrainingView:
 
     def _evaluated(self, event: Any) -> None:
         self._stop_bar()
-        score = event.metrics["top1"]
+        score = event.metrics[self.score]
         self.scores.append(score)
         self.best = max(self.best, score)
         per_epoch = (time.monotonic() - self.started) / (event.epoch - self.epochs_before)
@@ -139,11 +141,10 @@ class TrainingView:
             curve = sparkline(self.scores, 40, console.encoding)
             span = f"{percent(min(self.scores))} to {percent(max(self.scores))}"
             print_labelled(console, "learned", [f"{curve}  validation, {span} in {len(self.scores)} epochs"])
-        pictures = sum(row["support"] for row in run.scores.classes)
         unseen = (
-            f"{pictures:,} pictures it never saw"
+            f"{run.pictures:,} pictures it never saw"
             if run.part == "test"
-            else f"{pictures:,} {run.part} pictures"
+            else f"{run.pictures:,} {run.part} pictures"
         )
         print_labelled(console, "test", [unseen, score_line(run.scores), *mistakes(run.scores)])
         print_labelled(console, "took", [duration(run.seconds)])

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
@@ -18,7 +18,7 @@ from striate.data.dataset import Dataset
 from striate.data.disk_cache import DiskCache, folder_name
 from striate.data.disk_space import DiskSpace
 from striate.data.identity import identity_of
-from striate.data.preprocess import Resize, apply
+from striate.data.preprocess import Resize, apply, planned
 from striate.errors import DataError, StriateError, UsageError
 from striate.structures import Geometry, Image, Preprocess
 
@@ -26,6 +26,7 @@ __all__ = ["Budget", "CacheConfig", "Pictures", "available_memory"]
 
 _SHARE = 0.4  # of the available memory, where no budget is given
 _FALLBACK = 4 << 30  # bytes assumed available on a system that does not tell
+_MOST_KEPT = 2.0  # sides kept for random zooms per side that fits the input
 _MARGIN = 1.14  # side kept for random cuts per side of the input: 256 for 224
 
 Prepare = Callable[[Image], tuple[Image, Geometry]]
@@ -141,6 +142,30 @@ class Pictures:
         disk = _disk(space, shrunk, whole, by_torch=resize is not None)
         return cls(dataset, partial(_shrink, shrunk, whole, resize), budget, disk=disk)
 
+    @classmethod
+    def for_zooming(
+        cls,
+        dataset: Dataset,
+        spec: Preprocess,
+        largest: float | None,
+        budget: Budget,
+        space: DiskSpace | None = None,
+    ) -> "Pictures":
+        """Whole pictures without padding, for random zooms to `largest` times the size that fits the input.
+
+        They are kept at most twice that size, and never enlarged, their pixels within one level of
+        `preprocess.apply`. With None, which is no zoom, they are at that size, and exactly its pixels.
+        """
+        # Only training zooms, so that everything else does without torch.
+        from striate.data.resample import resampler
+
+        color = "rgb" if spec.color == "hsv" else spec.color  # as in `for_cutting`
+        flat = replace(spec, color=color)
+        resize = None if largest is None else resampler(flat)
+        times = None if largest is None else min(largest, _MOST_KEPT)
+        disk = _disk(space, flat, by_torch=resize is not None, form=("fitted", times))
+        return cls(dataset, partial(_fitted, flat, times, resize), budget, disk=disk)
+
     def __len__(self) -> int:
         """How many pictures are kept in memory so far."""
         return len(self._geometry)
@@ -162,7 +187,7 @@ class Pictures:
         if self._array is not None and all(index in self._geometry for index in asked):
             return self._array[indices], tuple(self._geometry[index] for index in asked)
         images, geometry = zip(*map(self.one, asked), strict=True)
-        self._refuse_mixed(asked, [image.shape for image in images])
+        self.refuse_mixed(asked, [image.shape for image in images])
         return np.stack(images), geometry
 
     def _load(self, index: int) -> tuple[Image, Geometry]:
@@ -187,7 +212,7 @@ class Pictures:
     def _decoded(self, index: int) -> tuple[Image, Geometry]:
         key = self.dataset.items[index].key
         try:
-            return self._prepared(key, self.dataset.sample(index).image)
+            return self._prepared(key, self.dataset.image(index))
         except StriateError:
             raise
         except OSError as error:
@@ -217,7 +242,8 @@ class Pictures:
             self._geometry[index] = self._known.setdefault(geometry, geometry)
             return True
 
-    def _refuse_mixed(self, indices: list[int], shapes: list[tuple[int, ...]]) -> None:
+    def refuse_mixed(self, indices: Sequence[int], shapes: Sequence[tuple[int, ...]]) -> None:
+        """Raise DataError where the pictures of the items `indices` are not all of one shape (H, W, C)."""
         for index, shape in zip(indices, shapes, strict=True):
             if shape != shapes[0]:
                 raise DataError(
@@ -231,12 +257,15 @@ class Pictures:
 _NOT_IN_PIXELS = ("scale", "mean", "std", "channel_order")  # what the network's first layer does
 
 
-def _disk(space: DiskSpace | None, *specs: Preprocess, by_torch: bool = False) -> DiskCache | None:
+def _disk(
+    space: DiskSpace | None, *specs: Preprocess, by_torch: bool = False, form: tuple[object, ...] = ()
+) -> DiskCache | None:
     if space is None:
         return None
     read: list[object] = [
         {name: value for name, value in asdict(spec).items() if name not in _NOT_IN_PIXELS} for spec in specs
     ]
+    read.extend(form)
     # A machine that shares the folder may not have the vector instructions.
     return DiskCache(space, folder_name([*read, f"torch {version('torch')}"] if by_torch else read))
 
@@ -247,6 +276,22 @@ def _shrink(
     if min(image.shape[:2]) > shrunk.size[0]:
         return apply(shrunk, image, resize)
     return apply(whole, image)
+
+
+def _fitted(
+    spec: Preprocess, times: float | None, resize: Resize | None, image: Image
+) -> tuple[Image, Geometry]:
+    """`image` at `times` the size that `spec` gives it, never enlarged for that; None: at just that size."""
+    size = planned(spec, *image.shape[:2]).resized
+    if times is not None:
+        height, width = (
+            min(own, math.ceil(times * side)) for own, side in zip(image.shape[:2], size, strict=True)
+        )
+        size = height, width
+    unpadded = replace(spec, border=0, resize_to=None, max_size=None, pad_to=1)
+    if size == image.shape[:2]:
+        return apply(replace(unpadded, fit="none"), image)
+    return apply(replace(unpadded, fit="stretch", size=size), image, resize)
 
 
 def _from_meminfo() -> int | None:

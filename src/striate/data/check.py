@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 
 from striate.data.dataset import Dataset, Finding
-from striate.data.facts import DataFacts, Ints, Measured, facts_of
+from striate.data.facts import DataFacts, Failure, Ints, Measured, facts_of
 from striate.data.findings import (
     class_findings,
     doubted_items,
     group_findings,
     is_labelled,
+    label_ids,
     near_findings,
     picture_findings,
 )
-from striate.errors import DataError, UsageError
+from striate.errors import DataError, LabelError, UsageError
+from striate.structures import IGNORE
 
 __all__ = ["CheckReport", "DataFacts", "check"]
 
@@ -58,29 +60,31 @@ def check(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
-    """Decode every picture once and report what `dataset` holds and what is wrong with it.
+    """Decode every picture and mask once and report what `dataset` holds and what is wrong with it.
 
-    An item is usable if it decodes and has a label (or objects); pictures with equal pixels and
-    different labels are left out of training but stay in a stated val or test part.
+    An item is usable if it decodes and has a label (or objects, or a mask of its size and its classes);
+    pictures with equal pixels and different labels are left out of training but stay in a stated val or test
+    part.
 
     `workers` threads decode (default: one per CPU, 8 at most); what comes out does not depend on
     their number. `progress(done, total)` is called from this thread. Holds one picture per thread and
-    less than 500 bytes per item. Ctrl-C stops after the pictures being decoded. Raises UsageError for
-    workers < 1.
+    less than 500 bytes per item, and 4 more for each class of a mask. Ctrl-C stops after the pictures
+    being decoded. Raises UsageError for workers < 1.
     """
-    measured = Measured(len(dataset), near_duplicates)
+    classes = len(dataset.classes) if dataset.task == "segmentation" else 0
+    measured = Measured(len(dataset), near_duplicates, classes)
     _decode_all(dataset, measured, workers, progress)
-    groups = measured.groups()
+    groups, labels = measured.groups(), label_ids(dataset, measured)
     labelled = np.array([is_labelled(item) for item in dataset.items], np.bool_)
     readable = np.flatnonzero(labelled & measured.readable)
-    doubted = doubted_items(dataset, groups)
-    usable = np.setdiff1d(readable, doubted)
+    doubted = doubted_items(dataset, groups, labels)
+    usable = np.setdiff1d(readable, [*doubted.tolist(), *measured.failures])
     findings = (
         *dataset.findings,
         *picture_findings(dataset, measured),
-        *group_findings(dataset, groups, doubted),
+        *group_findings(dataset, groups, labels, doubted),
         *(near_findings(dataset, measured, groups) if near_duplicates else ()),
-        *class_findings(dataset, usable),
+        *class_findings(dataset, measured, usable),
     )
     return CheckReport(facts_of(dataset, measured, usable), findings, usable, groups)
 
@@ -100,11 +104,8 @@ def _decode_all(
         for index in indices:
             if stop.is_set():
                 break
-            try:
-                # Not named: a name would keep the picture while the next one is decoded.
-                measured.record(index, dataset.sample(index).image)
-            except DataError as error:
-                measured.failures[index] = error.what, error.fix
+            if failure := _decode(dataset, index, measured):
+                measured.failures[index] = failure
         return indices.stop
 
     total = len(dataset)
@@ -118,3 +119,31 @@ def _decode_all(
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _decode(dataset: Dataset, index: int, measured: Measured) -> Failure | None:
+    """Fill `measured` from item `index`; why it cannot be used, if it cannot."""
+    item = dataset.items[index]
+    try:
+        # Not named: a name would keep the picture while the next one is decoded.
+        measured.record(index, dataset.image(index))
+    except DataError as error:
+        return Failure(item.key, "unreadable", error.what, error.fix)
+    try:
+        mask = dataset.mask(index)
+    except DataError as error:
+        code = "mask-label" if isinstance(error, LabelError) else "mask-unreadable"
+        return Failure(error.where, code, error.what, error.fix)
+    if mask is None:
+        return None
+    height, width, _ = measured.shapes[index].tolist()
+    where = item.mask or item.key
+    if mask.shape != (height, width):
+        what = f"the mask has {mask.shape[1]}x{mask.shape[0]} pixels, its picture {width}x{height}"
+        return Failure(where, "mask-size", what, "give the mask of this very picture, at its size")
+    outside = mask[(mask >= len(dataset.classes)) & (mask != IGNORE)]
+    if outside.size:
+        what = f"the mask has class id {outside[0]}, and there are {len(dataset.classes)} classes"
+        return Failure(where, "mask-label", what, "correct the mask, or name that class")
+    measured.record_mask(index, mask)
+    return None

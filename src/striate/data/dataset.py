@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from striate.data.decode import decode_image
 from striate.structures import Image, Objects, Sample, Task
 
-__all__ = ["PARTS", "BlockStorage", "Dataset", "Finding", "Item", "Part", "Storage"]
+__all__ = ["PARTS", "BlockStorage", "Dataset", "Finding", "Item", "Masks", "Part", "Storage"]
 
 Part = Literal["train", "val", "test", ""]
 """What an item is for; empty where the source does not say."""
@@ -25,6 +25,17 @@ class Storage(Protocol):
 
     def content(self, key: str) -> Path | bytes | Image:
         """The picture `key`: a file to decode, its bytes, or the pixels themselves."""
+        ...
+
+
+class Masks(Protocol):
+    """Where the masks of a dataset lie: files beside the pictures, or outlines in a list."""
+
+    def mask(self, key: str) -> NDArray[np.uint8]:
+        """The class id of each pixel of the mask `key`, (H, W); IGNORE where none is known.
+
+        Raises DataError naming the file, or the annotation in it, that no mask can be made of.
+        """
         ...
 
 
@@ -45,6 +56,7 @@ class Item:
     part: Part = ""
     label: int | None = None  # class id, for classification
     objects: Objects | None = None  # for detection
+    mask: str | None = None  # for segmentation: what `Dataset.masks` calls its mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +87,7 @@ class Dataset:
     storage: Storage
     notes: tuple[str, ...] = ()  # what was decided for the user, to be shown: the split, a skipped folder
     findings: tuple[Finding, ...] = ()  # what the reader had to leave out
+    masks: Masks | None = None  # of a segmentation dataset
 
     def __len__(self) -> int:
         return len(self.items)
@@ -101,10 +114,23 @@ class Dataset:
         return np.array([self.storage.block_of(item.key) for item in self.items], np.int64)
 
     def sample(self, index: int) -> Sample:
-        """Item `index` with its picture decoded. Raises DataError naming the file."""
+        """Item `index` with its picture decoded, and its mask. Raises DataError naming the file."""
         item = self.items[index]
-        image = decode_image(self.storage.content(item.key), name=item.key)
-        return Sample(item.key, image, item.label, item.objects)
+        return Sample(item.key, self.image(index), item.label, item.objects, self.mask(index))
+
+    def image(self, index: int) -> Image:
+        """The picture of item `index` decoded. Raises DataError naming the file."""
+        key = self.items[index].key
+        return decode_image(self.storage.content(key), name=key)
+
+    def mask(self, index: int) -> NDArray[np.uint8] | None:
+        """The mask of item `index`, (H, W) uint8; None without one. Raises DataError naming its file."""
+        key = self.items[index].mask
+        return None if key is None or self.masks is None else self.masks.mask(key)
+
+    def truth(self, index: int) -> int | NDArray[np.uint8] | None:
+        """What is known of item `index`: its class id, or its mask; None where nothing is."""
+        return self.items[index].label if self.task == "classification" else self.mask(index)
 
     def only(self, indices: Iterable[int]) -> "Dataset":
         """The same dataset with just these items, in this order."""

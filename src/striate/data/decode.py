@@ -9,10 +9,10 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import PIL.Image
@@ -23,7 +23,9 @@ from striate.data.completeness import missing
 from striate.errors import DataError, UsageError
 from striate.structures import Image
 
-__all__ = ["FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "decode_image"]
+__all__ = ["FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "decode_image", "decode_with"]
+
+PixelsT = TypeVar("PixelsT")
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"}
@@ -65,9 +67,26 @@ def decode_image(
         raise UsageError("background", f"{background!r} is no colour", "give red, green, blue, each 0..255")
     if isinstance(source, np.ndarray):
         return _from_pixels(source, name or "<array>", background)
+
+    def upright(image: PIL.Image.Image, content: bytes, called: str) -> Image:
+        return _upright(_to_uint8(image, content, called, background), _orientation(image))
+
+    return decode_with(source, name, upright)
+
+
+def decode_with(
+    source: Path | str | bytes,
+    name: str | None,
+    pixels: Callable[[PIL.Image.Image, bytes, str], PixelsT],
+) -> PixelsT:
+    """What `pixels` makes of the picture in `source` as it is stored, its bytes and its name.
+
+    The limits and the errors are those of `decode_image`; whatever `pixels` raises means a damaged file,
+    except DataError.
+    """
     if isinstance(source, bytes):
-        return _from_bytes(source, name or "<bytes>", background)
-    return _from_bytes(_read(Path(source), name or str(source)), name or str(source), background)
+        return _from_bytes(source, name or "<bytes>", pixels)
+    return _from_bytes(_read(Path(source), name or str(source)), name or str(source), pixels)
 
 
 def _from_pixels(pixels: Image, name: str, background: tuple[int, int, int]) -> Image:
@@ -127,7 +146,9 @@ def _check_pixel_count(width: int, height: int, name: str) -> None:
         )
 
 
-def _from_bytes(content: bytes, name: str, background: tuple[int, int, int]) -> Image:
+def _from_bytes(
+    content: bytes, name: str, pixels: Callable[[PIL.Image.Image, bytes, str], PixelsT]
+) -> PixelsT:
     file_format = _recognise(content, name)
     try:
         with _pillow_warnings_off(), PIL.Image.open(io.BytesIO(content), formats=(file_format,)) as image:
@@ -135,7 +156,7 @@ def _from_bytes(content: bytes, name: str, background: tuple[int, int, int]) -> 
             if problem := missing(file_format, content):
                 raise _cut(file_format, name, problem)
             image.load()
-            return _upright(_to_uint8(image, content, name, background), _orientation(image))
+            return pixels(image, content, name)
     except (DataError, MemoryError):
         raise
     except PIL.Image.DecompressionBombError as error:

@@ -4,17 +4,17 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.data.dataset import Dataset, Item
+from striate.data.dataset import PARTS, Dataset, Item, Part
 from striate.data.similarity import SIDE, thumbnail
 from striate.structures import Image
 
-__all__ = ["DataFacts", "Ints", "Measured", "facts_of", "is_training"]
+__all__ = ["DataFacts", "Failure", "Ints", "Measured", "facts_of", "is_training"]
 
 Ints = NDArray[np.int64]
 
@@ -24,7 +24,7 @@ class DataFacts:
     """Numbers about the usable pictures of a dataset."""
 
     pictures: int
-    counts: dict[str, dict[str, int]]  # class -> part -> pictures; part "" where the source states none
+    counts: dict[str, dict[str, int]]  # class -> part -> pictures that show it; part "" where none is stated
     heights: tuple[int, int, int]  # smallest, median, largest, in pixels; zeros if there is no picture
     widths: tuple[int, int, int]
     uniform: bool  # all of one size
@@ -34,17 +34,27 @@ class DataFacts:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     decoded_bytes: int  # of all pictures as uint8 pixels
-    fingerprint: str  # SHA-256 over the sorted keys, classes and pixel hashes
+    fingerprint: str  # SHA-256 over the sorted keys, classes, pixel hashes and masks
+    pixels: dict[str, dict[str, int]] = field(default_factory=dict)  # of masks: class -> part -> pixels
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for `--json`."""
         return asdict(self)
 
 
+class Failure(NamedTuple):
+    """Why a picture or its mask cannot be used; the error itself would hold on to the file's bytes."""
+
+    file: str
+    code: str
+    message: str
+    fix: str
+
+
 class Measured:
     """What is kept of each picture, in a slot of its own, so that threads may fill it in any order."""
 
-    def __init__(self, count: int, near_duplicates: bool) -> None:
+    def __init__(self, count: int, near_duplicates: bool, classes: int = 0) -> None:
         self.shapes = np.zeros((count, 3), np.int64)  # height, width, channels; zeros if unreadable
         self.digests = np.zeros((count, 2), np.uint64)
         self.sums = np.zeros((count, 3), np.int64)  # of the pixels of each channel; gray counts as R = G = B
@@ -52,8 +62,10 @@ class Measured:
         self.even = np.zeros(count, np.bool_)  # whether all pixels are equal
         self.thumbnails = np.zeros((count if near_duplicates else 0, SIDE, SIDE), np.uint8)
         self.comparable = np.zeros(count, np.bool_)  # whether there is a thumbnail
-        # What is wrong and how to put it right; the error itself would hold on to the file's bytes.
-        self.failures: dict[int, tuple[str, str]] = {}
+        self.failures: dict[int, Failure] = {}
+        # Of the masks of `classes` classes; zeros without a mask.
+        self.pixels = np.zeros((count, classes), np.uint32)  # that show each class
+        self.mask_digests = np.zeros((count, 2), np.uint64)
 
     @property
     def readable(self) -> NDArray[np.bool_]:
@@ -70,6 +82,12 @@ class Measured:
             self.thumbnails[index] = small
             self.comparable[index] = True
 
+    def record_mask(self, index: int, mask: NDArray[np.uint8]) -> None:
+        """Take what is needed of the mask of picture `index`."""
+        self.mask_digests[index] = np.frombuffer(_digest(mask), np.uint64)
+        classes = self.pixels.shape[1]
+        self.pixels[index] = np.bincount(mask.reshape(-1), minlength=256)[:classes]
+
     def groups(self) -> Ints:
         """For each picture, the first index with the same pixels; -1 where no other has them."""
         groups = np.full(len(self.shapes), -1, np.int64)
@@ -83,8 +101,8 @@ class Measured:
         return groups
 
 
-def _digest(image: Image) -> bytes:
-    """16 bytes that two pictures share only if their shape and pixels are equal."""
+def _digest(image: NDArray[np.uint8]) -> bytes:
+    """16 bytes that two pictures or masks share only if their shape and pixels are equal."""
     hasher = hashlib.blake2b(np.array(image.shape, "<u4").tobytes(), digest_size=16)
     hasher.update(np.ascontiguousarray(image).data)
     return hasher.digest()
@@ -118,7 +136,7 @@ def facts_of(dataset: Dataset, measured: Measured, usable: Ints) -> DataFacts:
     mean, std = _mean_and_std(measured, training or usable.tolist(), 1 if gray else 3)
     return DataFacts(
         pictures=len(usable),
-        counts=_counts(dataset, usable),
+        counts=_counts(dataset, measured, usable),
         heights=_spread(shapes[:, 0]),
         widths=_spread(shapes[:, 1]),
         uniform=len(np.unique(shapes[:, :2], axis=0)) == 1,
@@ -127,13 +145,38 @@ def facts_of(dataset: Dataset, measured: Measured, usable: Ints) -> DataFacts:
         std=std,
         decoded_bytes=int(shapes.prod(axis=1).sum()),
         fingerprint=_fingerprint(dataset, measured, usable),
+        pixels=_by_part(dataset, measured.pixels, usable) if dataset.task == "segmentation" else {},
     )
 
 
-def _counts(dataset: Dataset, usable: Ints) -> dict[str, dict[str, int]]:
+def _counts(dataset: Dataset, measured: Measured, usable: Ints) -> dict[str, dict[str, int]]:
+    if dataset.task == "segmentation":
+        return _by_part(dataset, measured.pixels > 0, usable)
     found = Counter((dataset.items[index].label, dataset.items[index].part) for index in usable.tolist())
-    parts = [part for part in ("train", "val", "test", "") if any(part == other for _, other in found)]
+    parts = _parts(dataset, usable)
     return {name: {part: found[label, part] for part in parts} for label, name in enumerate(dataset.classes)}
+
+
+def _by_part(
+    dataset: Dataset, numbers: NDArray[np.uint32] | NDArray[np.bool_], usable: Ints
+) -> dict[str, dict[str, int]]:
+    """Class -> part -> sum of `numbers` (items, classes) over the usable items of that part."""
+    sums = {
+        part: numbers[[index for index in usable.tolist() if dataset.items[index].part == part]].sum(
+            axis=0, dtype=np.int64
+        )
+        for part in _parts(dataset, usable)
+    }
+    return {
+        name: {part: int(total[label]) for part, total in sums.items()}
+        for label, name in enumerate(dataset.classes)
+    }
+
+
+def _parts(dataset: Dataset, usable: Ints) -> list[Part]:
+    """The parts of the usable items, in the usual order; "" last."""
+    found = {dataset.items[index].part for index in usable.tolist()}
+    return [part for part in (*PARTS, "") if part in found]
 
 
 def _spread(sides: Ints) -> tuple[int, int, int]:
@@ -164,12 +207,16 @@ def _mean_and_std(
 
 def _fingerprint(dataset: Dataset, measured: Measured, usable: Ints) -> str:
     hasher = hashlib.sha256()
+    if dataset.task == "segmentation":
+        hasher.update("\0".join(dataset.classes).encode(errors="surrogatepass"))
     for index in sorted(usable.tolist(), key=lambda index: dataset.items[index].key):
         item = dataset.items[index]
         name = "" if item.label is None else dataset.classes[item.label]
         # A file name may hold bytes that are no UTF-8; Python spells them as surrogates.
         hasher.update(f"{item.key}\0{name}\0".encode(errors="surrogatepass"))
         hasher.update(measured.digests[index].tobytes())
+        if item.mask is not None:
+            hasher.update(measured.mask_digests[index].tobytes())
     return hasher.hexdigest()
 
 

@@ -1,6 +1,6 @@
 """What is noticed about the pictures of a dataset: one by one, in groups, and as a whole."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Literal
 
@@ -15,6 +15,7 @@ __all__ = [
     "doubted_items",
     "group_findings",
     "is_labelled",
+    "label_ids",
     "near_findings",
     "picture_findings",
 ]
@@ -29,7 +30,15 @@ _LISTED = 5  # keys spelled out in a message
 
 def is_labelled(item: Item) -> bool:
     """Whether it is known what the picture shows."""
-    return item.label is not None or item.objects is not None
+    return item.label is not None or item.objects is not None or item.mask is not None
+
+
+def label_ids(dataset: Dataset, measured: Measured) -> Ints:
+    """A number for what is known of each item, (items,): equal for equal labels or masks, -1 for nothing."""
+    if dataset.task != "segmentation":
+        return dataset.labels()
+    _, numbers = np.unique(measured.mask_digests, axis=0, return_inverse=True)
+    return np.where(measured.mask_digests.any(axis=1), numbers.reshape(-1), -1)
 
 
 # --- findings of one picture ------------------------------------------------------------------------
@@ -49,11 +58,12 @@ def picture_findings(dataset: Dataset, measured: Measured) -> Iterator[Finding]:
             | (np.maximum(heights, widths) > NARROW * np.minimum(heights, widths))
         )
     )
+    is_hidden = _has_hidden_test(dataset)
     for index, item in enumerate(dataset.items):
         if failure := measured.failures.get(index):
-            yield Finding(item.key, "", "error", "unreadable", *failure)
-        if not is_labelled(item):
-            yield Finding(item.key, "", "error", "no-label", "it has no label", "label it or remove it")
+            yield Finding(failure.file, "", "error", failure.code, failure.message, failure.fix)
+        if not is_labelled(item) and not (is_hidden and item.part == "test"):
+            yield _unlabelled(dataset, item)
         if odd[index]:
             message = f"it is {widths[index]} x {heights[index]} pixels, unlike the others"
             fix = "remove it if it is an icon or a cutting"
@@ -61,35 +71,67 @@ def picture_findings(dataset: Dataset, measured: Measured) -> Iterator[Finding]:
         if measured.even[index]:
             message = "all of its pixels have one colour"
             yield Finding(item.key, "", "warning", "one-colour", message, "remove it if it shows nothing")
+    if is_hidden:
+        message = "no test picture has a mask: nothing is measured on them"
+        yield _note(dataset, "no-test-masks", message, "add their masks if you have them")
+    yield from _empty_masks(dataset, measured)
+
+
+def _unlabelled(dataset: Dataset, item: Item) -> Finding:
+    if dataset.task == "segmentation":
+        return Finding(item.key, "", "error", "mask-missing", "it has no mask", "draw its mask or remove it")
+    return Finding(item.key, "", "error", "no-label", "it has no label", "label it or remove it")
+
+
+def _has_hidden_test(dataset: Dataset) -> bool:
+    """Whether there are masks, and none of the test pictures, as challenges have it."""
+    tests = [item for item in dataset.items if item.part == "test"]
+    is_masked = dataset.task == "segmentation" and any(item.mask is not None for item in dataset.items)
+    return bool(tests) and is_masked and all(item.mask is None for item in tests)
+
+
+def _empty_masks(dataset: Dataset, measured: Measured) -> Iterator[Finding]:
+    """Masks in which no pixel has a class, and how many show only the background."""
+    masked = np.flatnonzero(measured.mask_digests.any(axis=1)).tolist()
+    shown = [index for index in masked if measured.pixels[index].any()]
+    for index in sorted(set(masked).difference(shown)):
+        file = dataset.items[index].mask or dataset.items[index].key
+        message = "no pixel of the mask has a class"
+        yield Finding(file, "", "warning", "mask-empty", message, "draw it or remove the picture")
+    if dataset.classes[:1] == ("background",) and len(dataset.classes) > 1:
+        bare = [dataset.items[index].key for index in shown if not measured.pixels[index, 1:].any()]
+        if bare:
+            message = f"{len(bare):,} of {len(masked):,} masks show only the background: {_listed(bare)}"
+            yield _note(dataset, "mask-empty", message, "nothing to do if these pictures show nothing else")
 
 
 # --- findings of several pictures -------------------------------------------------------------------
 
 
-def doubted_items(dataset: Dataset, groups: Ints) -> Ints:
+def doubted_items(dataset: Dataset, groups: Ints, labels: Ints) -> Ints:
     """Indices of training items whose pixels also carry another label."""
     doubted = [
         index
         for members in _members(groups)
-        if len(_labels(dataset, members)) > 1
+        if len(_different(labels, members)) > 1
         for index in members
         if is_training(dataset.items[index])
     ]
     return np.array(doubted, np.int64)
 
 
-def group_findings(dataset: Dataset, groups: Ints, doubted: Ints) -> Iterator[Finding]:
+def group_findings(dataset: Dataset, groups: Ints, labels: Ints, doubted: Ints) -> Iterator[Finding]:
     """Equal pixels: under different labels, in different parts, or else simply more than once."""
     left_out = set(doubted.tolist())
     for members in _members(groups):
         file, others = _file_and_others(dataset, members)
-        labels, parts = _labels(dataset, members), _parts(dataset, members)
-        if len(labels) > 1:
-            yield _conflict(dataset, members, labels, left_out)
+        different, parts = _different(labels, members), _parts(dataset, members)
+        if len(different) > 1:
+            yield _conflict(dataset, members, different, left_out)
         if len(parts) > 1:
             message = f"its pixels are in {' and '.join(parts)}, so measurements flatter: see {others}"
             yield Finding(file, "", "warning", "leak", message, "keep it in one part")
-        if len(labels) < 2 and len(parts) < 2:
+        if len(different) < 2 and len(parts) < 2:
             yield Finding(
                 file, "", "warning", "duplicate", f"it has the same pixels as {others}", "keep one of them"
             )
@@ -101,9 +143,10 @@ def _conflict(
     """An error naming a training item, which is left out; a warning where there is none."""
     is_left_out = any(index in left_out for index in members)
     first, others = _file_and_others(dataset, sorted(members, key=lambda index: index not in left_out))
-    message = (
-        f"its pixels are labelled {' and '.join(dataset.classes[label] for label in labels)}: see {others}"
-    )
+    message = f"its pixels have {len(labels)} different masks: see {others}"
+    if dataset.task != "segmentation":
+        names = " and ".join(dataset.classes[label] for label in labels)
+        message = f"its pixels are labelled {names}: see {others}"
     if is_left_out:
         message += "; none of them is trained on"
     level: Literal["error", "warning"] = "error" if is_left_out else "warning"
@@ -115,9 +158,11 @@ def near_findings(dataset: Dataset, measured: Measured, groups: Ints) -> Iterato
     indices = np.arange(len(groups))
     compared = np.flatnonzero(measured.comparable & ((groups < 0) | (groups == indices)))
     pairs, complete = near_pairs(measured.thumbnails[compared])
+    # Masks differ wherever pixels do.
+    known = np.full(len(dataset), -1) if dataset.task == "segmentation" else dataset.labels()
     for members in clusters(compared[pairs]):
         file, others = _file_and_others(dataset, members)
-        labels, parts = _labels(dataset, members), _parts(dataset, members)
+        labels, parts = _different(known, members), _parts(dataset, members)
         message = f"it looks nearly the same as {others}"
         message += f", in {' and '.join(parts)}" if len(parts) > 1 else ""
         message += ", under other labels" if len(labels) > 1 else ""
@@ -129,15 +174,17 @@ def near_findings(dataset: Dataset, measured: Measured, groups: Ints) -> Iterato
         message = (
             f"{subject} smaller than {TOO_SMALL} pixels or nearly even, too little to look for others like it"
         )
-        yield _note(dataset, message)
+        yield _note(dataset, "near-duplicates-unchecked", message, _EQUAL_FOUND)
     if not complete:
         message = "hundreds of pictures look much alike: not each was compared with each for near duplicates"
-        yield _note(dataset, message)
+        yield _note(dataset, "near-duplicates-unchecked", message, _EQUAL_FOUND)
 
 
-def _note(dataset: Dataset, message: str) -> Finding:
-    fix = "nothing to do; equal pixels are found all the same"
-    return Finding(dataset.name, "", "note", "near-duplicates-unchecked", message, fix)
+_EQUAL_FOUND = "nothing to do; equal pixels are found all the same"
+
+
+def _note(dataset: Dataset, code: str, message: str, fix: str) -> Finding:
+    return Finding(dataset.name, "", "note", code, message, fix)
 
 
 def _members(groups: Ints) -> list[list[int]]:
@@ -148,10 +195,10 @@ def _members(groups: Ints) -> list[list[int]]:
     return list(members.values())
 
 
-def _labels(dataset: Dataset, members: Iterable[int]) -> list[int]:
-    """The different class ids of these items, ascending."""
-    labels = {dataset.items[index].label for index in members}
-    return sorted(label for label in labels if label is not None)
+def _different(labels: Ints, members: Sequence[int]) -> list[int]:
+    """The different labels of these items, ascending."""
+    found: list[int] = np.unique(labels[members]).tolist()
+    return [label for label in found if label >= 0]
 
 
 def _parts(dataset: Dataset, members: Iterable[int]) -> list[str]:
@@ -174,29 +221,44 @@ def _listed(names: Sequence[str]) -> str:
 # --- findings of the whole --------------------------------------------------------------------------
 
 
-def class_findings(dataset: Dataset, usable: Ints) -> Iterator[Finding]:
+def class_findings(dataset: Dataset, measured: Measured, usable: Ints) -> Iterator[Finding]:
     """Classes without pictures, with few of them, or far fewer than another, of those to train on."""
-    items = [dataset.items[index] for index in usable.tolist()]
-    present = Counter(item.label for item in items)
-    training = Counter(item.label for item in items if is_training(item))
-    if not any(item.label is not None for item in dataset.items):
+    if not any(item.label is not None or item.mask is not None for item in dataset.items):
         return
-    names = dict(enumerate(dataset.classes))
-    if empty := [name for label, name in names.items() if not present[label]]:
+    trained = [index for index in usable.tolist() if is_training(dataset.items[index])]
+    present = _tallied(dataset, measured, usable)[0] > 0
+    training, amounts = _tallied(dataset, measured, np.array(trained, np.int64))
+    names = np.array(dataset.classes, object)
+    if empty := names[~present].tolist():
         message = f"no usable picture of {_listed(empty)}"
         yield _warning(dataset, "empty-class", message, "add pictures or remove the class")
-    counts = {label: training[label] for label in names if present[label]}
-    if not any(counts.values()):
+    if not training.any():
         return
-    if few := [f"{names[label]} ({count})" for label, count in counts.items() if count < FEW]:
+    few = [f"{names[label]} ({training[label]})" for label in np.flatnonzero(present & (training < FEW))]
+    if few:
         message = f"fewer than {FEW} pictures to train on: {_listed(few)}"
         yield _warning(dataset, "few", message, "add pictures of them")
-    ranked = sorted(counts, key=lambda label: counts[label])
-    smallest, largest = ranked[0], ranked[-1]
-    if counts[largest] > IMBALANCE * counts[smallest]:
-        message = (
-            f"{counts[largest]:,} pictures of {names[largest]}, {counts[smallest]:,} of {names[smallest]}"
-        )
+    yield from _imbalance(dataset, amounts, np.flatnonzero(present))
+
+
+def _tallied(dataset: Dataset, measured: Measured, indices: Ints) -> tuple[Ints, Ints]:
+    """For each class, how many of these items show it, and in how many pixels (without masks: items)."""
+    if dataset.task == "segmentation":
+        pixels = measured.pixels[indices]
+        return (pixels > 0).sum(axis=0), pixels.sum(axis=0, dtype=np.int64)
+    labels = dataset.labels()[indices]
+    counts = np.bincount(labels[labels >= 0], minlength=len(dataset.classes))
+    return counts, counts
+
+
+def _imbalance(dataset: Dataset, totals: Ints, present: Ints) -> Iterator[Finding]:
+    """A warning where the largest of the classes `present` is far larger than the smallest."""
+    ranked = present[np.argsort(totals[present], kind="stable")]
+    smallest, largest = int(ranked[0]), int(ranked[-1])
+    if totals[largest] > IMBALANCE * totals[smallest]:
+        unit = "pixels" if dataset.task == "segmentation" else "pictures"
+        names = dataset.classes
+        message = f"{totals[largest]:,} {unit} of {names[largest]}, {totals[smallest]:,} of {names[smallest]}"
         fix = "add pictures of the rare class or weight the loss by class"
         yield _warning(dataset, "imbalance", message, fix)
 

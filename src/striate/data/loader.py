@@ -9,28 +9,23 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from striate.data.augment import Augmentation
+from striate.data.batches import EvalBatches, MakeTargets, TrainBatches
 from striate.data.cache import Pictures
 from striate.data.draws import Draws
-from striate.data.mixing import mixture, partners
 from striate.errors import DataError
-from striate.structures import Batch, ClassTargets, Geometry
+from striate.structures import Batch
 
-__all__ = ["EvalLoader", "MakeTargets", "Shard", "TrainLoader"]
+__all__ = ["EvalLoader", "Measured", "Shard", "TrainLoader"]
 
-Arrays = NDArray[Any]
 ItemT = TypeVar("ItemT")
 MadeT = TypeVar("MadeT")
-
-MakeTargets = Callable[[NDArray[np.int64]], ClassTargets[NDArray[np.float32]]]
-"""From class ids (B,) to targets: `partial(task.targets, options=TargetOptions(...))`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +41,30 @@ class TrainLoader:
     """Batches of the items `indices`, every one once an epoch, shuffled and augmented anew each epoch.
 
     No sample is left out: where the last batch would hold one picture alone, of which batch normalisation
-    cannot take statistics, it joins the batch before. A batch's `geometry` and `keys` are those of its
-    own pictures, before mirroring, shifting and mixing.
+    cannot take statistics, it joins the batch before.
 
     With a `shard`, a batch is this process's share of what one process would have had: every `count`-th
     picture. Where that would leave one of them with fewer than two, each has the whole batch.
     """
 
-    pictures: Pictures  # at the input's size; made by `Pictures.for_cutting` where `augmentation` cuts
+    source: TrainBatches
     indices: NDArray[np.int64]
     targets: MakeTargets
-    augmentation: Augmentation
     batch_size: int
     seed: int
     workers: int  # threads that work ahead; 0: none
     shard: Shard = Shard()
-    labels: NDArray[np.int64] = field(init=False)  # class ids of the whole dataset
     blocks: NDArray[np.int64] | None = field(init=False)  # which pictures of it are best read together
 
     def __post_init__(self) -> None:
         if not len(self.indices):
             raise DataError(self.pictures.dataset.name, "no picture is left to train on", "give a train part")
-        object.__setattr__(self, "labels", _labels(self.pictures, self.indices))
         object.__setattr__(self, "blocks", self.pictures.dataset.blocks())
+
+    @property
+    def pictures(self) -> Pictures:
+        """What its batches are cut from."""
+        return self.source.pictures
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -83,7 +79,11 @@ class TrainLoader:
         """
         drawn = Draws(self.seed, epoch)
         parts = [self._share(part) for part in self._parts(drawn.order(self.indices, self.blocks))[skip:]]
-        return _in_order(lambda part: self._batch(drawn, part), parts, self.workers)
+
+        def make(part: NDArray[np.int64]) -> Batch[Tensor]:
+            return _tensors(self.source.make(drawn, part, self.targets))
+
+        return _in_order(make, parts, self.workers)
 
     def counts(self, number: int) -> bool:
         """Whether the pictures of batch `number`, from 0, are to be counted here: not where all have them."""
@@ -101,25 +101,13 @@ class TrainLoader:
             starts = starts[:-1]
         return np.split(order, starts[1:])
 
-    def _batch(self, drawn: Draws, indices: NDArray[np.int64]) -> Batch[Tensor]:
-        images, geometry = self._varied(drawn, indices)
-        targets = self.targets(self.labels[indices])
-        config = self.augmentation.config
-        if config.mixup or config.cutmix:
-            others = partners(drawn, indices, self.indices, self.blocks)
-            mixed = mixture(drawn, indices, images.shape[1:3], (config.mixup, config.cutmix))
-            images = mixed.images(images, self._varied(drawn, others)[0])
-            targets = mixed.targets(targets, self.targets(self.labels[others]))
-        return _tensors(self.pictures, indices, images, geometry, targets)
 
-    def _varied(
-        self, drawn: Draws, indices: NDArray[np.int64]
-    ) -> tuple[NDArray[np.uint8], tuple[Geometry, ...]]:
-        if self.augmentation.config.scale is None:
-            images, geometry = self.pictures.batch(indices)
-        else:
-            images, geometry = self.augmentation.cuts(drawn, indices, self.pictures.one)
-        return self.augmentation.vary(drawn, indices, images), geometry
+class Measured(NamedTuple):
+    """A batch to measure on."""
+
+    start: int  # where it begins in the loader's indices
+    batch: Batch[Tensor]
+    truths: Sequence[Any]  # what the metric holds its results against
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,58 +117,36 @@ class EvalLoader:
     With a `shard` every `count`-th batch, the same as one process would have.
     """
 
-    pictures: Pictures  # at the input's size, made by `Pictures.for_input`
+    source: EvalBatches
     indices: NDArray[np.int64]
     targets: MakeTargets
     batch_size: int
     workers: int  # threads that work ahead; 0: none
     shard: Shard = Shard()
-    truths: NDArray[np.int64] = field(init=False)  # class ids in the order of the batches
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "truths", _labels(self.pictures, self.indices)[self.indices])
+    @property
+    def pictures(self) -> Pictures:
+        """Its pictures at the input's size."""
+        return self.source.pictures
 
     def __len__(self) -> int:
         """How many batches there are, those of all processes together."""
-        return len(self._all_starts())
+        return len(self._starts)
 
-    def __iter__(self) -> Generator[Batch[Tensor], None, None]:
-        return _in_order(self._batch, self.starts, self.workers)
+    def __iter__(self) -> Generator[Measured, None, None]:
+        return _in_order(self._measured, self._starts[self.shard.rank :: self.shard.count], self.workers)
 
     @property
-    def starts(self) -> range:
-        """Where each batch begins in `truths`."""
-        return self._all_starts()[self.shard.rank :: self.shard.count]
-
-    def _all_starts(self) -> range:
+    def _starts(self) -> range:
         return range(0, len(self.indices), self.batch_size)
 
-    def _batch(self, start: int) -> Batch[Tensor]:
-        part = slice(start, start + self.batch_size)
-        images, geometry = self.pictures.batch(self.indices[part])
-        return _tensors(self.pictures, self.indices[part], images, geometry, self.targets(self.truths[part]))
+    def _measured(self, start: int) -> Measured:
+        part = self.indices[start : start + self.batch_size]
+        return Measured(start, _tensors(self.source.make(part, self.targets)), self.source.truths(part))
 
 
-def _labels(pictures: Pictures, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    labels = pictures.dataset.labels()
-    unlabelled = indices[labels[indices] < 0]
-    if len(unlabelled):
-        key = pictures.dataset.items[int(unlabelled[0])].key
-        raise DataError(key, "it has no label", "label it, or leave it out of this part")
-    return labels
-
-
-def _tensors(
-    pictures: Pictures,
-    indices: NDArray[np.int64],
-    images: NDArray[np.uint8],
-    geometry: tuple[Geometry, ...],
-    targets: ClassTargets[NDArray[np.float32]],
-) -> Batch[Tensor]:
-    keys = tuple(pictures.dataset.items[index].key for index in indices.tolist())
-    # (B, H, W, C) in memory seen as (B, C, H, W) is what torch calls channels_last: no copy.
-    arrays: Batch[Arrays] = Batch(images.transpose(0, 3, 1, 2), targets, keys, geometry)
-    return arrays.map(torch.from_numpy)
+def _tensors(batch: Batch[Any]) -> Batch[Tensor]:
+    return batch.map(torch.from_numpy)
 
 
 def _in_order(

@@ -43,6 +43,8 @@ def open_dataset(config: DataConfig) -> Dataset:
 
 def _of_classes(dataset: Dataset, names: tuple[str, ...]) -> Dataset:
     """`dataset` with the pictures of the classes `names` alone, which get the ids 0, 1, ... in that order."""
+    if dataset.task != "classification":
+        raise UsageError("data.classes", f"{dataset.name} has several classes a picture", "leave it out")
     for name in names:
         if name not in dataset.classes:
             raise UnknownName(f"class of {dataset.name}", name, dataset.classes)

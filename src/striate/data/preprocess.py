@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from striate.errors import DataError, UsageError
 from striate.structures import Geometry, Image, Preprocess
 
-__all__ = ["Resize", "apply"]
+__all__ = ["Plan", "Resize", "apply", "planned"]
 
 Resize = Callable[[Image, tuple[int, int]], Image]
 """A picture (H, W, 3) at a size (h, w), fresh."""
@@ -26,7 +26,7 @@ MAX_RESIZED_PIXELS = 64_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class Plan:
     """Heights and widths, in pixels: resize to `resized`, put it at `top`, `left` of an `input`."""
 
     resized: tuple[int, int]
@@ -53,7 +53,7 @@ def apply(spec: Preprocess, image: Image, resize: Resize | None = None) -> tuple
             "use decode_image",
         )
     height, width = image.shape[:2]
-    plan = _plan(spec, height, width)
+    plan = planned(spec, height, width)
     if resize is not None and spec.color == "rgb" and image.shape[2] == 3:
         resized = resize(image, plan.resized)
     else:
@@ -82,7 +82,8 @@ def _padded(image: Image, spec: Preprocess) -> Image:
     return np.pad(image, ((0, down), (0, right), (0, 0)), constant_values=spec.pad_value)
 
 
-def _plan(spec: Preprocess, height: int, width: int) -> _Plan:
+def planned(spec: Preprocess, height: int, width: int) -> Plan:
+    """Where `apply` puts a picture of that size. Raises DataError where it would grow beyond all measure."""
     match spec.fit:
         case "crop":
             plan = _crop(spec, height, width)
@@ -104,7 +105,7 @@ def _plan(spec: Preprocess, height: int, width: int) -> _Plan:
     return plan
 
 
-def _crop(spec: Preprocess, height: int, width: int) -> _Plan:
+def _crop(spec: Preprocess, height: int, width: int) -> Plan:
     target_height, target_width = spec.inner_size
     if spec.resize_to is not None:
         resized = _shorter_side(height, width, spec.resize_to)
@@ -114,20 +115,20 @@ def _crop(spec: Preprocess, height: int, width: int) -> _Plan:
     else:
         resized = target_width * height // width, target_width
     top, left = (round((size - target) / 2) for size, target in zip(resized, spec.inner_size, strict=True))
-    return _Plan(resized, spec.size, spec.border - top, spec.border - left)
+    return Plan(resized, spec.size, spec.border - top, spec.border - left)
 
 
-def _letterbox(spec: Preprocess, height: int, width: int) -> _Plan:
+def _letterbox(spec: Preprocess, height: int, width: int) -> Plan:
     target_height, target_width = spec.inner_size
     if target_height * width <= target_width * height:
         resized = target_height, max(1, _divide_rounding(target_height * width, height))
     else:
         resized = max(1, _divide_rounding(target_width * height, width)), target_width
     top, left = ((target - size) // 2 for size, target in zip(resized, spec.inner_size, strict=True))
-    return _Plan(resized, spec.size, spec.border + top, spec.border + left)
+    return Plan(resized, spec.size, spec.border + top, spec.border + left)
 
 
-def _shorter(spec: Preprocess, height: int, width: int) -> _Plan:
+def _shorter(spec: Preprocess, height: int, width: int) -> Plan:
     resized = _shorter_side(height, width, spec.inner_size[0])
     if spec.max_size is not None:
         longest = spec.max_size - 2 * spec.border
@@ -141,9 +142,9 @@ def _shorter(spec: Preprocess, height: int, width: int) -> _Plan:
     return _bordered(spec, *resized)
 
 
-def _bordered(spec: Preprocess, height: int, width: int) -> _Plan:
+def _bordered(spec: Preprocess, height: int, width: int) -> Plan:
     input_size = height + 2 * spec.border, width + 2 * spec.border
-    return _Plan((height, width), input_size, spec.border, spec.border)
+    return Plan((height, width), input_size, spec.border, spec.border)
 
 
 def _shorter_side(height: int, width: int, side: int) -> tuple[int, int]:
@@ -242,7 +243,7 @@ _KERNELS: dict[str, tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], 
 }
 
 
-def _place(pixels: Image, plan: _Plan, spec: Preprocess) -> Image:
+def _place(pixels: Image, plan: Plan, spec: Preprocess) -> Image:
     """The resized pixels in an input of the planned size, what lies outside cut, the rest padded."""
     height, width = plan.resized
     # Only a `resize` gives pixels that may be handed on: Pillow's are read-only.

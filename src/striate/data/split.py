@@ -1,9 +1,10 @@
 """Parts for a dataset that lacks some: stratified, seeded, whatever the order of the files.
 
 Within each class, pictures are ordered by a hash of (seed, key) and the first of them are taken, so a
-picture that is added later moves few of the others. How many each class gives is apportioned by
-largest remainder, so that the total is exact; every class keeps at least one picture in train.
-Pictures of equal content stay together. Parts that the source states are never changed.
+picture that is added later moves few of the others; pictures with masks, of many classes each, are ordered
+all together. How many each class gives is apportioned by largest remainder, so that the total is exact; every
+class keeps at least one picture in train. Pictures of equal content stay together. Parts that the source
+states are never changed.
 """
 
 import hashlib
@@ -160,7 +161,8 @@ def _note(
     shares = [
         f"{100 * wanted[part]:g} % {part} ({_pictures(sizes[part])})" for part in PARTS if part in wanted
     ]
-    how = f"stratified by class, seed {config.seed}"
+    is_stratified = any(unit.label != _UNLABELLED for unit in units)
+    how = f"{'stratified by class' if is_stratified else 'at random'}, seed {config.seed}"
     if together := sum(len(unit.indices) for unit in units if len(unit.indices) > 1):
         how += f", {_pictures(together)} of repeated content kept together"
     if stated == {""}:

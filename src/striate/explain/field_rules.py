@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from striate.explain.operations import Step, window_of
+from striate.explain.operations import RECURRENCES, Step, window_of
 from striate.explain.receptive_field import Field, Status, Track, concatenated, joined
 
 __all__ = ["fields_after", "is_understood", "padded_field"]
@@ -35,12 +35,18 @@ def fields_after(step: Step, look: Look) -> list[Field | None]:
     if _is_join(step):
         joins = _transposed([[*field] for field in there])
         return [tuple(joined(tracks, shape) for tracks in joins) for shape in step.output_shapes]
-    return [_field_of_rule(step, fields, shape) for shape in step.output_shapes]
+    if step.name in RECURRENCES:
+        rules = [_recurrent] + [_last_state] * (len(step.output_shapes) - 1)
+        return [_by(rule, step, fields, shape) for rule, shape in zip(rules, step.output_shapes, strict=True)]
+    rule = _windowed if window_of(step) else _RULES.get(step.name, _lost)
+    if step.name in _LOOKUPS and any(field is not None for field in fields[1:]):
+        rule = _depends
+    return [_by(rule, step, fields, shape) for shape in step.output_shapes]
 
 
 def is_understood(step: Step) -> bool:
     """Whether there is a rule for `step`."""
-    known = (_RULES, _PRODUCTS, _PIECES, _CONSTANTS, ("cat", "stack"))
+    known = (_RULES, _PRODUCTS, _PIECES, _CONSTANTS, RECURRENCES, ("cat", "stack"))
     return _is_join(step) or window_of(step) is not None or any(step.name in names for names in known)
 
 
@@ -60,12 +66,9 @@ def _is_join(step: Step) -> bool:
     return step.name in _JOINS or (step.is_pointwise and step.name not in _RULES)
 
 
-def _field_of_rule(step: Step, fields: Sequence[Field | None], shape: Sequence[int]) -> Field:
-    """By the rule for the first tensor; what else the operation reads may matter everywhere."""
-    rule = _windowed if window_of(step) else _RULES.get(step.name, _lost)
+def _by(rule: Rule, step: Step, fields: Sequence[Field | None], shape: Sequence[int]) -> Field:
+    """By the `rule` for the first tensor; what else the operation reads may matter everywhere."""
     source, others = fields[0], [field for field in fields[1:] if field is not None]
-    if step.name in _LOOKUPS and others:
-        rule = _depends
     found = [] if source is None else [tuple(_shaped(rule(step, track), shape) for track in source)]
     status = Status.DATA_DEPENDENT if rule is _depends else Status.UPPER_BOUND
     rest = [tuple(track.total(shape, status) for track in field) for field in others]
@@ -238,6 +241,24 @@ def _running(step: Step, track: Track) -> Track:
     """Each value made of those before it: a running sum."""
     found = _along(step, track)
     return Track(found.size, found.start, found.axes, max(found.status, Status.UPPER_BOUND))
+
+
+def _recurrent(step: Step, track: Track) -> Track:
+    """Each value made of those before it in the sequence, or read from both ends of all."""
+    along = 1 if step.arguments["batch_first"] else 0
+    both_ways = step.arguments["bidirectional"]
+    found = track.contracted([along, 2], [step.source_shape[along], step.shape[2]])
+    # What is read from one end sees all up to its place, the two together all.
+    outputs = tuple(digit._replace(loose=both_ways) for digit in found.axes[2])
+    status = found.status if both_ways else max(found.status, Status.UPPER_BOUND)
+    return Track(found.size, found.start, (*found.axes[:2], outputs), status)
+
+
+def _last_state(step: Step, track: Track) -> Track:
+    """Of a recurrence, (layers, batch, width): made of the whole sequence."""
+    along = 1 if step.arguments["batch_first"] else 0
+    sequences = track.contracted([along, 2], [1, 1]).without([along])
+    return sequences.unsqueezed(0).spread_to(step.output_shapes[1])
 
 
 def _layer_norm(step: Step, track: Track) -> Track:

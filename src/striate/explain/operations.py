@@ -8,7 +8,7 @@ from torch import Tensor
 
 from striate.ops.sizes import OutputSize, output_size
 
-__all__ = ["Step", "Window", "macs_of", "window_of"]
+__all__ = ["RECURRENCES", "Step", "Window", "macs_of", "window_of"]
 
 Shape = tuple[int, ...]
 
@@ -22,6 +22,9 @@ _MATRIX_PRODUCTS = {
     "addmv": ("mat", "vec"),
     "dot": ("self", "tensor"),
 }
+
+RECURRENCES = ("gru", "lstm", "rnn_relu", "rnn_tanh")
+"""Layers that read a sequence step by step, taken as one operation each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,10 @@ def macs_of(step: Step) -> int:
     if step.name in _MATRIX_PRODUCTS:
         left, right = (_shape(step.arguments[name]) for name in _MATRIX_PRODUCTS[step.name])
         return math.prod(left) * (right[-1] if len(right) > 1 else 1)
+    if step.name in RECURRENCES:
+        # Each matrix, of the input and of the state, meets each position once.
+        weights = [tensor for tensor in step.arguments["params"] if tensor.ndim == 2]
+        return math.prod(step.source_shape[:-1]) * sum(math.prod(_shape(weight)) for weight in weights)
     if step.name.startswith("_scaled_dot_product"):
         query, value = _shape(step.arguments["query"]), _shape(step.arguments["value"])
         # Each query meets each key, then each weight meets each value.

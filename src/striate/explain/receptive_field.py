@@ -231,8 +231,10 @@ def concatenated(tracks: Sequence[Track | None], lengths: Sequence[int], axis: i
         return None
     rest = [track.contracted([axis], [1]) for track in there]
     shape = list(rest[0].shape)
-    if not _same_jumps(rest):
+    straight = rest if _same_jumps(rest) else [_straightened(track) for track in rest]
+    if not _same_jumps(straight):
         return _joined_all(rest, shape)._with(axis, _plain(sum(lengths), 0.0, True))
+    rest = straight
     start, end = _hull(rest)
     whole = Track(end - start, start, _loosest(rest), max(track.status for track in rest))
     # Those parts every position of which sees all that the whole does.

@@ -21,7 +21,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from striate.errors import ModelError, StriateError, UsageError
 from striate.explain.field_rules import fields_after, is_understood, padded_field
-from striate.explain.operations import Step, Window, macs_of, window_of
+from striate.explain.operations import RECURRENCES, Step, Window, macs_of, window_of
 from striate.explain.receptive_field import Field, Track
 from striate.explain.shortcuts import shortcut
 from striate.models.network import Network
@@ -196,6 +196,15 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.record(func, args, kwargs, outputs)
         return outputs
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within it operations are carried out and not noted."""
+        self.is_paused = True
+        try:
+            yield
+        finally:
+            self.is_paused = False
+
     def record(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> None:
         """Note the operation under the call that asked for it."""
         results = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
@@ -203,15 +212,18 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         arguments = _bound(func, args, kwargs)
         pointwise = torch.Tag.pointwise in func.tags
         step = Step(name, arguments, tuple(tuple(r.shape) for r in results), pointwise)
+        self.settle(func, step.tensors, results, self.note(step))
+
+    def note(self, step: Step) -> list[Field | None]:
+        """Put `step` under the call that asked for it; the fields of its outputs."""
         inputs = step.tensors
         before = tuple(self.fields.get(tensor) for tensor in inputs)
         fields = fields_after(step, self.fields.get)
         if any(found is not None for found in before) and not is_understood(step):
-            self.not_understood[name] = self.not_understood.get(name, 0) + 1
-        self.settle(func, inputs, results, fields)
-        if results:
+            self.not_understood[step.name] = self.not_understood.get(step.name, 0) + 1
+        if step.output_shapes:
             operation = Operation(
-                name=name,
+                name=step.name,
                 macs=macs_of(step),
                 window=window_of(step),
                 input_shapes=tuple(tuple(tensor.shape) for tensor in inputs),
@@ -221,6 +233,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 parameters=tuple(t for t in inputs if id(t) in self.parameters),
             )
             self.stack[-1].members.append(operation)
+        return fields
 
     def settle(
         self, func: Any, inputs: Sequence[Tensor], results: Sequence[Tensor], fields: Sequence[Field | None]
@@ -279,17 +292,28 @@ class _Composites(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.pad and kwargs.get("mode", args[2] if len(args) > 2 else "") == "circular":
             return self.pad(func, args, kwargs)
+        if func in _RECURRENCES and not _is_packed(args) and not kwargs:
+            return self.recur(func, args)
         return func(*args, **kwargs)
+
+    def recur(self, func: Any, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+        """A recurrent layer, whose steps are hundreds of operations, as one."""
+        given = dict(zip(_RECURRENCE_ARGUMENTS, args, strict=True))
+        runs = self.recorder.computes or not given["input"].is_meta
+        with self.recorder.paused():
+            outputs: tuple[Tensor, ...] = func(*args) if runs else _empty_outputs(given)
+        step = Step(_RECURRENCES[func], given, tuple(tuple(output.shape) for output in outputs), False)
+        for output, field in zip(outputs, self.recorder.note(step), strict=True):
+            if field is not None:
+                self.recorder.fields[output] = field
+        return outputs
 
     def pad(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Circular padding, which writes the ends of its input beside it slice by slice."""
         inputs = kwargs["input"] if "input" in kwargs else args[0]
         margins = kwargs["pad"] if "pad" in kwargs else args[1]
-        self.recorder.is_paused = True
-        try:
+        with self.recorder.paused():
             padded = func(*args, **kwargs)
-        finally:
-            self.recorder.is_paused = False
         field = self.recorder.fields.get(inputs)
         if field is not None:
             self.recorder.fields[padded] = padded_field(field, tuple(padded.shape), margins)
@@ -337,6 +361,27 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
+
+
+_RECURRENCES = {getattr(torch, name): name for name in RECURRENCES}
+
+_RECURRENCE_ARGUMENTS = (
+    *("input", "hx", "params", "has_biases", "num_layers", "dropout", "train", "bidirectional"),
+    "batch_first",
+)
+
+
+def _is_packed(args: tuple[Any, ...]) -> bool:
+    """Whether sequences of several lengths come as one, with their number at each step."""
+    return isinstance(args[1], Tensor) and not args[1].is_floating_point()
+
+
+def _empty_outputs(given: dict[str, Any]) -> tuple[Tensor, ...]:
+    """Those of a recurrent layer, by its arguments: of all positions, then the last states."""
+    values: Tensor = given["input"]
+    states = [given["hx"]] if isinstance(given["hx"], Tensor) else given["hx"]
+    width = states[0].shape[-1] * (2 if given["bidirectional"] else 1)
+    return values.new_empty(*values.shape[:-1], width), *(torch.empty_like(s, device="meta") for s in states)
 
 
 def _to_meta(value: Any) -> Any:

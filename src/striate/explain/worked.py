@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from striate.explain.nodes import Node
-from striate.explain.operations import Window
+from striate.explain.operations import RECURRENCES, Window
 from striate.explain.receptive_field import Field, Status
 from striate.explain.rows import times
 from striate.explain.trace import Operation
@@ -95,6 +95,11 @@ def _parameters(node: Node, names: Mapping[int, str]) -> Iterator[str]:
 
 def _macs(operation: Operation) -> Iterator[str]:
     window, output = operation.window, operation.output_shape
+    if operation.name in RECURRENCES:
+        positions = operation.input_shapes[0][:-1]
+        weights = operation.macs // math.prod(positions)
+        yield f"MACs        {_product(positions)} positions x {weights:,} weights = {operation.macs:,}"
+        return
     if window is None:
         values = math.prod(output)
         rest = operation.macs // values

@@ -15,6 +15,12 @@ class Stack(nn.Sequential):
         for name, layer in layers.items():
             self.add_module(name, layer)
 
+    def cut(self, last: str) -> None:
+        """Drop the layers behind the one named `last`."""
+        names = list(self._modules)
+        for name in names[names.index(last) + 1 :]:
+            delattr(self, name)
+
     def maps(self, values: Tensor, names: Mapping[str, str]) -> dict[str, Tensor]:
         """The outputs of the layers in `names`, in order, each under the name that `names` has for it.
 

@@ -13,19 +13,21 @@ from numpy.typing import NDArray
 from striate.errors import DataError, UsageError
 from striate.structures import Classification
 
-__all__ = ["Metric", "State", "add_counts", "check_measured", "columns"]
+__all__ = ["Metric", "State", "add_counts", "check_measured", "columns", "ratio"]
 
 State = dict[str, NDArray[np.int64]]
 """What a metric has counted, by name: plain arrays that another process can be sent."""
 
+ResultT = TypeVar("ResultT", contravariant=True)
+TruthT = TypeVar("TruthT", contravariant=True)
 ScoresT = TypeVar("ScoresT", covariant=True)
 
 
-class Metric(Protocol[ScoresT]):
+class Metric(Protocol[ResultT, TruthT, ScoresT]):
     """The contract of every metric: any number of updates and merges in any order, then `compute`."""
 
-    def update(self, results: Sequence[Classification], truths: Sequence[int]) -> None:
-        """Count `results` against the true class ids. Raises DataError where they do not fit."""
+    def update(self, results: Sequence[ResultT], truths: Sequence[TruthT]) -> None:
+        """Count `results` against the truths. Raises DataError where they do not fit."""
         ...
 
     def state(self) -> State:
@@ -76,3 +78,8 @@ def check_measured(pictures: int) -> None:
     """Raise DataError where `pictures` is 0: a score of nothing would be a made-up number."""
     if not pictures:
         raise DataError("metric", "no picture was measured", "give pictures that have a label")
+
+
+def ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    """`part / whole`, 0 where whole is 0."""
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)

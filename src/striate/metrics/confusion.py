@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.metrics import State, add_counts, columns
+from striate.metrics import State, add_counts, columns, ratio
 from striate.structures import Classification
 
 __all__ = ["Confusion", "ConfusionScores", "worst_pairs"]
@@ -52,8 +52,8 @@ class Confusion:
         """The scores; with nothing counted, all are 0."""
         matrix = self._counts["matrix"].copy()
         right, support, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
-        precision, recall = _ratio(right, predicted), _ratio(right, support)
-        f1 = _ratio(2 * right, support + predicted)
+        precision, recall = ratio(right, predicted), ratio(right, support)
+        f1 = ratio(2 * right, support + predicted)
         seen = support + predicted > 0
         macros = [float(values[seen].mean()) if seen.any() else 0.0 for values in (precision, recall, f1)]
         return ConfusionScores(matrix, precision, recall, f1, support, *macros)
@@ -70,8 +70,3 @@ def worst_pairs(matrix: NDArray[np.int64], count: int = 5) -> tuple[tuple[int, i
     cells = (divmod(int(cell), len(matrix)) for cell in order)
     pairs = ((truth, predicted, int(mistakes[truth, predicted])) for truth, predicted in cells)
     return tuple(pair for pair in pairs if pair[2])
-
-
-def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    """`part / whole`, 0 where whole is 0."""
-    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)

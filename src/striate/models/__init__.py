@@ -22,11 +22,23 @@ from striate.errors import EnvironmentProblem, ModelError, UnknownName, UsageErr
 
 if TYPE_CHECKING:
     from striate.modelfile import ModelCard
-    from striate.models.network import Network
+    from striate.models.network import Network, NetworkConfig
+    from striate.structures import Task
 
-__all__ = ["TASKS", "card_of", "create", "families", "family_name", "family_of", "network_of", "variants"]
+__all__ = [
+    "TASKS",
+    "card_of",
+    "create",
+    "defaults_of",
+    "families",
+    "family_name",
+    "family_of",
+    "network_of",
+    "task_of",
+    "variants",
+]
 
-TASKS = ("classification",)
+TASKS: tuple[Task, ...] = ("classification", "segmentation")
 
 _MAX_PARAMETERS = 2_000_000_000  # seven times the largest network here; more is a hostile or broken config
 
@@ -61,6 +73,22 @@ def family_of(name: str) -> ModuleType:
     if name not in variants():
         raise UnknownName("model", name, variants())
     return families()[variants()[name]]
+
+
+def task_of(name: str, given: Task = "classification") -> Task:
+    """What the network `name` is for; a function may make a network for any task, so there it is `given`."""
+    family = family_of(name)
+    if ":" in name:
+        task: Task = family.task_of(name, given)
+        return task
+    return next(task for task in TASKS if family.__name__.startswith(f"{__name__}.{task}."))
+
+
+def defaults_of(name: str, task: Task = "classification") -> NetworkConfig:
+    """The default settings of the network `name`; of a function as one for `task`."""
+    family = family_of(name)
+    found: NetworkConfig = family.defaults(name, task) if ":" in name else family.VARIANTS[name]
+    return found
 
 
 def create(name: str, /, classes: tuple[str, ...] | int | None = None, **config: Any) -> Network:
@@ -125,6 +153,7 @@ def card_of(network: Network, data: Mapping[str, Any] | None = None) -> ModelCar
         config=settings,
         classes=network.classes,
         preprocess=network.preprocess,
+        context=network.context or 0,
         data=dict(data or {}),
         versions={
             name: version(name) for name in ("striate", "torch", "numpy", "pillow", *_library(network.name))
@@ -168,7 +197,8 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 def _build(name: str, config: Mapping[str, Any], origin: str) -> Network:
     family = family_of(name)
-    base = Layer(f"default of {name}", msgspec.to_builtins(family.VARIANTS[name]))
+    defaults = defaults_of(name, config.get("task", "classification"))
+    base = Layer(f"default of {name}", msgspec.to_builtins(defaults))
     resolved = resolve(family.Config, [base, Layer(origin, config)])
     if getattr(resolved.value, "name", name) != name:
         raise UsageError(

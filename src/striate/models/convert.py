@@ -15,6 +15,7 @@ from torch import Tensor
 from striate.errors import ModelError, UnknownName, UsageError
 from striate.models import create, family_of
 from striate.models.network import Network
+from striate.models.unweighted import unweighted
 
 __all__ = [
     "Conversion",
@@ -157,13 +158,13 @@ def _key_map(there: StateDict, here: StateDict, matched: Names) -> tuple[tuple[s
 
 def sources(model: str) -> Names:
     """Whose published weights the network `model` can take; the first means the names used here."""
-    functions = [name for name in vars(family_of(model)) if name.startswith("from_")]
+    functions = {name for name in vars(family_of(model)) if name.startswith("from_")} - {"from_backbone"}
     return (SAME_NAMES, *sorted(name.removeprefix("from_") for name in functions))
 
 
 def _network(model: str, config: Mapping[str, Any], classes: int | None) -> Network:
     """The network with no weight allocated: only names and shapes are wanted of it."""
-    with torch.device("meta"):
+    with unweighted():
         return create(model, classes, **config)
 
 

@@ -2,8 +2,9 @@
 
 `torchvision:resnet18` and `timm:resnet18` are what those libraries list, `package.module:function` is a
 function (or class) that gives a module. All start with fresh weights: nothing is downloaded. The module
-takes normalised pictures (B, 3, H, W) and gives logits (B, K): alone, as `logits` of a mapping or an object,
-and beside them the logits of auxiliary heads, by names that begin with "aux".
+takes normalised pictures (B, 3, H, W) and gives logits, (B, K) or for segmentation (B, K, h, w): alone, as
+`logits` or `out` of a mapping or an object, and beside them those of auxiliary heads, by names that begin
+with "aux".
 
 Only a caller names a function, never a file: what a model file says is looked up in the libraries' own lists.
 """
@@ -13,26 +14,23 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib import import_module
-from typing import Annotated, Any, NamedTuple
+from typing import Any, TypeAlias
 
-import msgspec
 import torch
-from msgspec import Meta
 from torch import Tensor, nn
 
 from striate.errors import EnvironmentProblem, ModelError, StriateError, UnknownName, UsageError
-from striate.models.network import Classifier, Feature, Network, NetworkConfig
-from striate.ops.losses import soft_cross_entropy
-from striate.structures import ClassTargets, Preprocess
+from striate.models.network import Network, SegmenterConfig
+from striate.models.wrapped import Config, ForeignNetwork, ForeignSegmenter
+from striate.structures import Preprocess, Task
 
 __all__ = [
     "LIBRARIES",
     "NEEDS_COLOR",
     "VARIANTS",
     "Config",
-    "ForeignNetwork",
-    "Outputs",
     "build",
+    "defaults",
     "drawn",
     "from_module",
     "function_of",
@@ -43,6 +41,7 @@ __all__ = [
     "permitted",
     "recipe",
     "refuse_code",
+    "task_of",
 ]
 
 NEEDS_COLOR = True  # gray pictures come as three channels, unless one asks for another
@@ -50,87 +49,20 @@ NEEDS_COLOR = True  # gray pictures come as three channels, unless one asks for 
 LIBRARIES = {"torchvision": "pip install 'striate[train]'", "timm": "pip install timm"}
 """The libraries whose lists are believed, each with the way to get it."""
 
+Foreign: TypeAlias = ForeignNetwork | ForeignSegmenter
+
 _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _COLOR_CHANNELS = 3
-
-# Set here, or a way to weights or code from elsewhere.
-_NO_OPTIONS = {
-    *("cache_dir", "checkpoint_path", "in_chans", "num_classes", "pretrained", "pretrained_backbone"),
-    *("pretrained_cfg", "pretrained_cfg_overlay", "weights", "weights_backbone"),
-}
 
 _TRIED_UP_TO = 500_000_000  # parameters; a larger network is tried out on the meta device alone
 
 # torchvision warns until one says whether the paper's starting weights shall be drawn.
 _STARTS_AS_PUBLISHED = ("googlenet", "inception_v3")
 
+_NO_AUXILIARY_HEAD = ("lraspp_mobilenet_v3_large",)  # torchvision's other segmentation networks offer one
 
-class Config(NetworkConfig, frozen=True, kw_only=True):
-    """Settings of a foreign network."""
-
-    preprocess: Preprocess = Preprocess(size=(224, 224), fit="crop", resize_to=256)
-    name: str  # "torchvision:resnet18"; the public name
-    # Arguments of what makes it, beside the number of classes.
-    options: dict[str, Any] = msgspec.field(default_factory=dict)
-    auxiliary_weight: Annotated[float, Meta(ge=0)] = 0.3  # of each auxiliary loss; GoogLeNet's
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        refused = sorted(_NO_OPTIONS & self.options.keys())
-        if refused:
-            raise UsageError(
-                f"network.options.{refused[0]}",
-                "classes and channels follow from the data, and weights never come with a foreign network",
-                "leave it out",
-            )
-
-
-class Outputs(NamedTuple):
-    """What `forward` gives: logits (B, K), or (B, 1), and those of auxiliary heads where there are any."""
-
-    logits: Tensor
-    auxiliary: tuple[Tensor, ...]  # usually in training only
-
-
-class ForeignNetwork(Classifier):
-    """Normalize -> the module, as it is. It has no named features, so no decoder can be built on it."""
-
-    feature_info: tuple[Feature, ...] = ()
-
-    def __init__(self, config: Config, body: nn.Module) -> None:
-        super().__init__(config)
-        self.name = config.name
-        self.auxiliary_weight = config.auxiliary_weight
-        self.body = body
-
-    def forward(self, images: Tensor) -> Outputs:  # type: ignore[override]
-        found = self.body(self.normalize(images))
-        outputs = Outputs(_logits(self.name, found), tuple(_auxiliary(found)))
-        for logits in (outputs.logits, *outputs.auxiliary):
-            self._refuse_other_shape(logits)
-        return outputs
-
-    def features(self, images: Tensor) -> dict[str, Tensor]:  # noqa: ARG002 - the contract's signature
-        """Raises UsageError: the maps of a foreign module have no names."""
-        raise UsageError(self.name, "a foreign network has no named features", "use a network of striate's")
-
-    def loss(self, raw: Outputs, targets: ClassTargets[Tensor]) -> dict[str, Tensor]:
-        """Cross-entropy, and that of each auxiliary head times `auxiliary_weight`."""
-        terms = super().loss(raw, targets)
-        for number, logits in enumerate(raw.auxiliary, 1):
-            cross_entropy = soft_cross_entropy(logits, targets.probabilities, targets.weight)
-            terms[f"auxiliary_{number}"] = self.auxiliary_weight * cross_entropy
-        return terms
-
-    def _refuse_other_shape(self, logits: Tensor) -> None:
-        classes = len(self.classes)
-        fitting = (classes, 1) if classes == 2 else (classes,)
-        if logits.ndim != 2 or logits.shape[1] not in fitting:
-            raise UsageError(
-                self.name,
-                f"it gives outputs {tuple(logits.shape)} for {classes} classes, needed is (B, {classes})",
-                "let what makes it take classes= or num_classes= and give so many outputs",
-            )
+_SEGMENTATION_INPUT = Preprocess(size=(512, 512), fit="letterbox")
+_SEGMENTATION_AUXILIARY = 0.5  # weight of the auxiliary loss in torchvision's own training
 
 
 def is_code(name: str) -> bool:
@@ -146,10 +78,44 @@ def library_of(name: str) -> str | None:
 
 @cache
 def listed(library: str) -> tuple[str, ...]:
-    """The public names of all classifiers that `library` lists. Raises EnvironmentProblem without it."""
+    """The public names of all networks of `library` that fit here. Raises EnvironmentProblem without it."""
     found = _library(library)
-    names = found.models.list_models(module=found.models) if library == "torchvision" else found.list_models()
-    return tuple(f"{library}:{name}" for name in names)
+    if library == "timm":
+        return tuple(f"timm:{name}" for name in found.list_models())
+    modules = (found.models, found.models.segmentation)
+    return tuple(
+        f"torchvision:{name}" for module in modules for name in found.models.list_models(module=module)
+    )
+
+
+def task_of(name: str, given: Task) -> Task:
+    """What the network `name` is for, as its library lists it; of a function, which may do any, `given`."""
+    library, bare = library_of(name), name.partition(":")[2]
+    if library is None:
+        return given
+    if library == "timm":
+        return "classification"
+    found = _library(library).models
+    return "segmentation" if bare in found.list_models(module=found.segmentation) else "classification"
+
+
+def defaults(name: str, task: Task) -> Config:
+    """The default settings of the network `name`; of a function as one for `task`.
+
+    Raises UnknownName for a name that its library does not list.
+    """
+    found = VARIANTS[name]
+    return _for_segmentation(name) if is_code(name) and task == "segmentation" else found
+
+
+def _for_segmentation(name: str) -> Config:
+    return Config(
+        name=name,
+        task="segmentation",
+        classes=SegmenterConfig().classes,
+        preprocess=_SEGMENTATION_INPUT,
+        auxiliary_weight=_SEGMENTATION_AUXILIARY,
+    )
 
 
 def name_of(model: str | Callable[..., nn.Module]) -> str:
@@ -251,6 +217,8 @@ class _Variants(Mapping[str, Config]):
             return Config(name=name)
         if name not in listed(library):
             raise UnknownName("model", name, listed(library))
+        if task_of(name, "classification") == "segmentation":
+            return _for_segmentation(name)
         return Config(name=name, preprocess=_published_preprocess(name))
 
     def __iter__(self) -> Iterator[str]:
@@ -263,7 +231,7 @@ class _Variants(Mapping[str, Config]):
 VARIANTS = _Variants()
 
 
-def build(config: Config) -> ForeignNetwork:
+def build(config: Config) -> Foreign:
     """The network with the starting weights that its maker gives it.
 
     On the meta device it is tried out on two pictures as well, so that what does not fit is said before
@@ -276,7 +244,7 @@ def build(config: Config) -> ForeignNetwork:
         return _tried(config)
 
 
-def drawn(network: Network) -> ForeignNetwork:
+def drawn(network: Network) -> Foreign:
     """The same network with memory and its own starting values, on the CPU.
 
     A foreign module may keep values outside of its state dict, which no file can give back. Torch's random
@@ -289,7 +257,8 @@ def drawn(network: Network) -> ForeignNetwork:
 
 def recipe(config: Config) -> dict[str, dict[str, object]]:
     """Training and augmentation settings that suit convolutions and attention alike, from fresh weights."""
-    del config
+    if config.task == "segmentation":
+        return _segmentation_recipe()
     training: dict[str, object] = {
         "optimiser": "adamw",
         "learning_rate": 1e-3,
@@ -303,12 +272,25 @@ def recipe(config: Config) -> dict[str, dict[str, object]]:
     return {"training": training, "augment": {"flip": 0.5, "scale": [0.25, 1.0]}}
 
 
+def _segmentation_recipe() -> dict[str, dict[str, object]]:
+    training: dict[str, object] = {
+        "optimiser": "adamw",
+        "learning_rate": 1e-3,
+        "weight_decay": 1e-2,
+        "schedule": "cosine",
+        "warmup_epochs": 2.0,
+        "epochs": 60,
+        "batch_size": 8,
+    }
+    return {"training": training, "augment": {"flip": 0.5, "zoom": [0.5, 2.0], "jitter": 0.2}}
+
+
 def from_module(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of the module itself under the names used here."""
     return {f"body.{name}": tensor for name, tensor in state_dict.items()}
 
 
-def _tried(config: Config) -> ForeignNetwork:
+def _tried(config: Config) -> Foreign:
     network = None
     try:
         network = _made(config)
@@ -328,7 +310,14 @@ def _tried(config: Config) -> ForeignNetwork:
     return network
 
 
-def _made(config: Config) -> ForeignNetwork:
+def _made(config: Config) -> Foreign:
+    known = task_of(config.name, config.task)
+    if config.task != known:
+        raise UsageError(
+            "network.task",
+            f"it is {config.task}, and {config.name} is for {known}",
+            f"choose a network for {config.task}",
+        )
     try:
         body = _maker(config)()
     except StriateError:
@@ -346,7 +335,7 @@ def _made(config: Config) -> ForeignNetwork:
         )
     if next(body.parameters(), None) is None:
         raise UsageError(config.name, "it has no weights", "name a network that can be trained")
-    return ForeignNetwork(config, body)
+    return ForeignSegmenter(config, body) if config.task == "segmentation" else ForeignNetwork(config, body)
 
 
 def _maker(config: Config) -> Callable[[], object]:
@@ -355,8 +344,7 @@ def _maker(config: Config) -> Callable[[], object]:
     name = config.name.partition(":")[2]
     classes = {"num_classes": len(config.classes) if isinstance(config.classes, tuple) else config.classes}
     if library == "torchvision":
-        start = {"init_weights": True} if name in _STARTS_AS_PUBLISHED else {}
-        found = _library(library)
+        start, found = _torchvision_start(config), _library(library)
         return lambda: found.models.get_model(name, **{**start, **options, **classes, "weights": None})
     if library == "timm":
         channels = config.preprocess.channels
@@ -367,6 +355,15 @@ def _maker(config: Config) -> Callable[[], object]:
     classes = {_classes_argument(function): classes["num_classes"]}
     known = {argument: value for argument, value in classes.items() if argument}
     return lambda: function(**{**options, **known})
+
+
+def _torchvision_start(config: Config) -> dict[str, object]:
+    """Arguments beside those that all take; `options` may have others, where they are not for weights."""
+    name = config.name.partition(":")[2]
+    if config.task == "segmentation":
+        head = {} if name in _NO_AUXILIARY_HEAD else {"aux_loss": True}
+        return {"weights_backbone": None, **head}
+    return {"init_weights": True} if name in _STARTS_AS_PUBLISHED else {}
 
 
 def _classes_argument(function: Callable[..., object]) -> str:
@@ -427,7 +424,7 @@ def _of_timm(timm: Any, name: str) -> Preprocess:
     )
 
 
-def _try_out(network: ForeignNetwork) -> None:
+def _try_out(network: Foreign) -> None:
     """Run `network` as in training and as in use; two pictures, or batch norm would refuse in training."""
     spec = network.preprocess
     images = torch.zeros(2, spec.channels, *spec.size)
@@ -441,7 +438,7 @@ def _parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _unfit(network: ForeignNetwork, error: Exception) -> UsageError:
+def _unfit(network: Foreign, error: Exception) -> UsageError:
     height, width = network.preprocess.size
     shape = f"{network.preprocess.channels}x{height}x{width}"
     return UsageError(
@@ -453,24 +450,3 @@ def _unfit(network: ForeignNetwork, error: Exception) -> UsageError:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).partition("\n")[0]
-
-
-def _logits(name: str, found: Any) -> Tensor:
-    if isinstance(found, Tensor):
-        return found
-    logits = found.get("logits") if isinstance(found, Mapping) else getattr(found, "logits", None)
-    if not isinstance(logits, Tensor):
-        raise UsageError(
-            name,
-            f"it gives a {type(found).__name__} without logits",
-            "let it give the logits (B, K), or a dict that holds them as 'logits'",
-        )
-    return logits
-
-
-def _auxiliary(found: Any) -> Iterator[Tensor]:
-    """The logits of the auxiliary heads in `found`, in its order."""
-    table = found if isinstance(found, Mapping) else found._asdict() if hasattr(found, "_asdict") else {}
-    for name, value in table.items():
-        if name.startswith("aux") and isinstance(value, Tensor):
-            yield value

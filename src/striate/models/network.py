@@ -6,18 +6,31 @@ images (B, C, H, W) uint8 ──forward──> raw ──decode──> dense
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from striate.config import Settings
 from striate.errors import UsageError
 from striate.layers.normalize import Normalize
-from striate.ops.losses import soft_cross_entropy
-from striate.structures import ClassTargets, Preprocess, Task
+from striate.ops.losses import pixel_cross_entropy, pixel_focal, soft_cross_entropy, soft_dice
+from striate.structures import IGNORE, ClassTargets, MaskTargets, Preprocess, Task
 
-__all__ = ["Classifier", "Feature", "Logits", "Network", "NetworkConfig", "class_names", "frozen_norms"]
+__all__ = [
+    "Classifier",
+    "Feature",
+    "Logits",
+    "Network",
+    "NetworkConfig",
+    "PixelLogits",
+    "Segmenter",
+    "SegmenterConfig",
+    "class_names",
+    "frozen_norms",
+    "resized",
+]
 
 
 _MOST_CLASSES = 1_000_000  # more is a slip or hostile, and a name for each of billions would fill the memory
@@ -61,11 +74,12 @@ class Network(nn.Module, ABC):
 
     task: ClassVar[Task]
     name: str = ""  # public name it was created by: "resnet18"
+    context: int | None = None  # pixels around one that its output hangs on; None: all or not known
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.normalize = Normalize(config.preprocess)
+        self.normalize: nn.Module = Normalize(config.preprocess)
 
     def train(self, mode: bool = True) -> Self:
         """Itself, in training mode or not; batch normalisation whose weights are frozen keeps its statistics.
@@ -129,6 +143,25 @@ class Classifier(Network):
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """The maps of `feature_info` by name, in order, each (B, channels, H / stride, W / stride)."""
 
+    def cut(self, last: str) -> Self:
+        """Itself without what lies behind its feature `last`, and without normalisation: a backbone.
+
+        It has `features` alone then, of values that are normalised. Raises ValueError for another name.
+        """
+        names = [feature.name for feature in self.feature_info]
+        if last not in names:
+            raise ValueError(f"{self.name} has the features {', '.join(names)}, none is {last}")
+        self.feature_info = self.feature_info[: names.index(last) + 1]
+        self.normalize = nn.Identity()
+        self._drop_behind(last)
+        return self
+
+    def _drop_behind(self, last: str) -> None:
+        """Delete the modules that the features up to `last` do without."""
+        raise UsageError(
+            self.name, f"it cannot be cut behind {last}", "build on a ResNet, a MobileNet or a VGG"
+        )
+
     def at_strides(self, *strides: int) -> tuple[Feature, ...]:
         """The deepest feature at each stride. Raises ValueError for a stride that it has not."""
         deepest = {feature.stride: feature for feature in self.feature_info}
@@ -147,3 +180,57 @@ class Classifier(Network):
         if logits.shape[1] == 1:
             logits = torch.cat((torch.zeros_like(logits), logits), 1)
         return {"logits": logits}
+
+
+class SegmenterConfig(NetworkConfig, frozen=True, kw_only=True):
+    """What every segmentation network's settings hold; a family adds its own."""
+
+    classes: tuple[str, ...] | int = 21  # of PASCAL VOC, background included
+    loss: Literal["cross_entropy", "dice", "focal"] = "cross_entropy"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(class_names(self.classes)) > IGNORE:
+            raise UsageError(
+                "network.classes",
+                f"there are {len(class_names(self.classes))}",
+                f"a mask has 8 bits: give at most {IGNORE} classes",
+            )
+
+
+class PixelLogits(NamedTuple):
+    """What most segmentation networks' `forward` gives."""
+
+    logits: Tensor  # (B, K, H, W) at the input's size
+    auxiliary: tuple[Tensor, ...] = ()  # (B, K, h, w) of heads that only training hears
+
+
+class Segmenter(Network):
+    """Base of the segmentation families: a loss over pixels on `raw.logits`, which have the input's size."""
+
+    task: ClassVar[Task] = "segmentation"
+    auxiliary_weight: float = 0.4  # of each auxiliary head in the loss
+    config: SegmenterConfig
+
+    def loss(self, raw: Any, targets: MaskTargets[Tensor]) -> dict[str, Tensor]:
+        kind = self.config.loss
+        terms: dict[str, Tensor] = {kind: _PIXEL_LOSSES[kind](raw.logits, targets.labels, targets.weight)}
+        for number, logits in enumerate(raw.auxiliary, 1):
+            full = resized(logits, targets.labels.shape[-2:])
+            term = _PIXEL_LOSSES[kind](full, targets.labels, targets.weight)
+            terms[f"auxiliary{number}"] = self.auxiliary_weight * term
+        return terms
+
+    def decode(self, raw: Any) -> dict[str, Tensor]:
+        return {"logits": raw.logits}
+
+
+_PIXEL_LOSSES = {"cross_entropy": pixel_cross_entropy, "dice": soft_dice, "focal": pixel_focal}
+
+
+def resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """`maps` (B, C, h, w) at `size` (H, W), bilinear, a pixel an area (torch's align_corners=False)."""
+    # A graph with free sizes would be bound to the outcome of comparing them.
+    if all(isinstance(side, int) for side in (*maps.shape[-2:], *size)) and maps.shape[-2:] == size:
+        return maps
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)

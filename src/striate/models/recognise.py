@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import cache
 
 import msgspec
-import torch
 
 from striate.models import family_of, variants
 from striate.models.convert import StateDict, is_counter
+from striate.models.unweighted import unweighted
 
 __all__ = ["Candidate", "candidates"]
 
@@ -67,7 +67,7 @@ def _last_layer(patterns: tuple[Shape, ...], shapes: Counter[Shape]) -> Counter[
 @cache
 def _places(model: str) -> _Places:
     family = family_of(model)
-    with torch.device("meta"):
+    with unweighted():
         network = family.build(msgspec.structs.replace(family.VARIANTS[model], classes=_CLASSES))
     shapes = [tuple(tensor.shape) for tensor in network.state_dict().values() if not is_counter(tensor)]
     return _Places(

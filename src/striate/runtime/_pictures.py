@@ -52,13 +52,19 @@ def is_picture(source: object) -> bool:
     return isinstance(source, str | Path | bytes | PillowImage.Image)
 
 
-def prepare(preprocess: Preprocess, source: Source, index: int | None = None) -> Prepared:
-    """`source` ready for the network; `index` is its place among others. Raises DataError with its key."""
+def prepare(preprocess: Preprocess | None, source: Source, index: int | None = None) -> Prepared:
+    """`source` ready for the network, or as it is where `preprocess` is None. Raises DataError with its key.
+
+    `index` is its place among others.
+    """
     key = _key(source, index)
     if isinstance(source, Sample):
         image = source.image
     else:
         image = _decoded(source[1] if isinstance(source, tuple) else source, key)
+    if preprocess is None:
+        size = (image.shape[0], image.shape[1])
+        return Prepared(key, image, Geometry(size, size))
     try:
         return Prepared(key, *apply(preprocess, image))
     except DataError as error:  # preprocessing knows no file names
@@ -66,7 +72,11 @@ def prepare(preprocess: Preprocess, source: Source, index: int | None = None) ->
 
 
 def readable(
-    preprocess: Preprocess, sources: Iterable[Source], workers: int, ahead: int, on_error: OnError | None
+    preprocess: Preprocess | None,
+    sources: Iterable[Source],
+    workers: int,
+    ahead: int,
+    on_error: OnError | None,
 ) -> Iterator[Prepared]:
     """The pictures that can be read, in order; `on_error` gets the errors of the others.
 

@@ -6,9 +6,11 @@ PIL image, alone or among others.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, cast, overload
+from typing import Any, Protocol, cast, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ from striate import plugins, tasks
 from striate.errors import EnvironmentProblem, ModelError, UsageError
 from striate.modelfile import ModelCard, find_model_file, read_card
 from striate.runtime._pictures import OnError, Picture, Prepared, Source, is_picture, prepare, readable
-from striate.structures import Classification, Preprocess, Sample
+from striate.structures import Preprocess, Result, Sample, Task
 
 __all__ = ["Engine", "Predictor", "load"]
 
@@ -47,15 +49,24 @@ def load(path: str | Path, device: str = "auto", made_by: str | None = None) -> 
     return Predictor(read_card(file), engine)
 
 
+@dataclass(frozen=True, slots=True)
+class Viewing:
+    """How a picture is looked at several times."""
+
+    options: Any  # the task's ViewOptions
+    crf: bool
+
+
 class Predictor:
     """A model ready for pictures: `predictor.predict("cat.jpg").label`."""
 
-    def __init__(self, card: ModelCard, engine: Engine) -> None:
-        if card.task not in plugins.names(tasks):
+    def __init__(self, card: ModelCard, engine: Engine, viewing: "Viewing | None" = None) -> None:
+        if card.task not in get_args(Task) or card.task not in plugins.names(tasks):
             raise ModelError(card.variant, f"its task {card.task!r} is unknown here", "upgrade striate")
         self.card = card
         self.engine = engine
         self._task = plugins.load(tasks, card.task)
+        self._viewing = viewing  # None: each picture once, as its preprocessing says
 
     @property
     def task(self) -> str:
@@ -79,24 +90,44 @@ class Predictor:
         measured = "" if score is None else f", {self._task.SCORE} {score:.3f}"
         return f"Predictor({self.card.variant}, {len(self.classes)} classes, {size}{measured})"
 
+    def viewing(
+        self,
+        *,
+        tile: int | None = None,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        crf: bool = False,
+    ) -> "Predictor":
+        """The same model, which looks at each picture several times; for masks only.
+
+        tile: side in pixels of the tiles that a picture is cut into, at its own size, which bounds the memory
+        that a large one takes. scales, flip: average over enlarged, shrunk and mirrored pictures. crf: let
+        a conditional random field move the borders to those of the picture (`tasks.crf`). Raises UsageError
+        where the model has no masks, or values do not fit.
+        """
+        if not hasattr(self._task, "ViewOptions"):
+            raise UsageError(
+                "views", f"{self.card.variant} is for {self.task}, which has none", "use a model for masks"
+            )
+        options = self._task.ViewOptions(tile, self.card.context, tuple(scales), flip)
+        return Predictor(self.card, self.engine, Viewing(options, crf))
+
     # A str is an iterable too, but of no use as one: the first overload wins.
     @overload
-    def predict(self, source: Picture, batch_size: int = 32) -> Classification: ...  # type: ignore[overload-overlap]
+    def predict(self, source: Picture, batch_size: int = 32) -> Result: ...  # type: ignore[overload-overlap]
     @overload
-    def predict(self, source: Iterable[Source], batch_size: int = 32) -> list[Classification]: ...
-    def predict(
-        self, source: Picture | Iterable[Source], batch_size: int = 32
-    ) -> Classification | list[Classification]:
+    def predict(self, source: Iterable[Source], batch_size: int = 32) -> list[Result]: ...
+    def predict(self, source: Picture | Iterable[Source], batch_size: int = 32) -> Result | list[Result]:
         """The result of one picture, or the list of results of several in their order.
 
         An array of four axes is several pictures. Raises DataError naming the first picture that cannot be
         read; `stream` goes on without it.
         """
         if is_picture(source):
-            return self._pass([prepare(self.preprocess, cast(Picture, source))])[0]
+            return self._chunk([prepare(self._prepared_by, cast(Picture, source))])[0]
         return list(self.stream(cast(Iterable[Source], source), batch_size))
 
-    def results(self, samples: Iterable[Sample], batch_size: int = 32) -> Iterator[Classification]:
+    def results(self, samples: Iterable[Sample], batch_size: int = 32) -> Iterator[Result]:
         """The result of each decoded sample in order, as they are asked for."""
         return self.stream(samples, batch_size, workers=0)
 
@@ -106,7 +137,7 @@ class Predictor:
         batch_size: int = 32,
         workers: int | None = None,
         on_error: OnError | None = None,
-    ) -> Iterator[Classification]:
+    ) -> Iterator[Result]:
         """Results in the order of `sources`, as they are asked for; memory does not grow with their number.
 
         Decoding runs in `workers` threads (default: one per core, at most 8; 0: in the caller's). A picture
@@ -124,25 +155,45 @@ class Predictor:
                 "give a path, bytes, an array, a PIL image or a list of them",
             )
         # One batch to hand out, and one made ready while the network computes.
-        return self._run(readable(self.preprocess, sources, workers, 2 * batch_size, on_error), batch_size)
+        return self._run(readable(self._prepared_by, sources, workers, 2 * batch_size, on_error), batch_size)
 
-    def _run(self, pictures: Iterator[Prepared], batch_size: int) -> Iterator[Classification]:
+    def _run(self, pictures: Iterator[Prepared], batch_size: int) -> Iterator[Result]:
         while chunk := list(islice(pictures, batch_size)):
             yield from self._chunk(chunk)
 
-    def _chunk(self, chunk: Sequence[Prepared]) -> list[Classification]:
+    def _chunk(self, chunk: Sequence[Prepared]) -> list[Result]:
         """Results in the order of `chunk`; pictures of equal size share a pass."""
+        if self._viewing is not None:
+            return [self._viewed(picture, self._viewing) for picture in chunk]
         places: dict[tuple[int, ...], list[int]] = {}
         for place, picture in enumerate(chunk):
             places.setdefault(picture.image.shape, []).append(place)
-        found: dict[int, Classification] = {}
+        found: dict[int, Result] = {}
         for group in places.values():
             found |= zip(group, self._pass([chunk[place] for place in group]), strict=True)
         return [found[place] for place in range(len(chunk))]
 
-    def _pass(self, pictures: Sequence[Prepared]) -> list[Classification]:
+    @property
+    def _prepared_by(self) -> Preprocess | None:
+        """What pictures go through first; views are prepared one by one."""
+        return self.preprocess if self._viewing is None else None
+
+    def _viewed(self, picture: Prepared, viewing: "Viewing") -> Result:
+        """The result of a picture that is only decoded, from all its views."""
+        image, options, refine = picture.image, viewing.options, None
+        if viewing.crf:
+            from striate.tasks import crf
+
+            refine = partial(crf.refine, image=image, config=crf.CrfConfig(), key=picture.key)
+        merger = self._task.Merger(picture.key, image.shape[:2], self.classes, options, refine)
+        for view in self._task.views(image, self.preprocess, options):
+            batch = np.ascontiguousarray(view.image)[None].transpose(0, 3, 1, 2)
+            merger.add(view, self.engine.dense({"images": batch})["logits"][0])
+        return cast(Result, merger.result())
+
+    def _pass(self, pictures: Sequence[Prepared]) -> list[Result]:
         images = np.stack([picture.image for picture in pictures]).transpose(0, 3, 1, 2)
         dense = self.engine.dense({"images": images})
         keys, geometry = [picture.key for picture in pictures], [picture.geometry for picture in pictures]
         options = self._task.ResultOptions(self.classes)
-        return cast(list[Classification], self._task.results(dense, keys, geometry, options))
+        return cast(list[Result], self._task.results(dense, keys, geometry, options))

@@ -9,12 +9,12 @@ from PIL import ImageDraw, ImageFont
 
 from striate.structures import Image
 
-__all__ = ["captioned"]
+__all__ = ["GROUND", "QUIET", "captioned", "fitted", "shortened", "widened"]
 
 _SHORTEST, _LONGEST = 256, 768  # width in pixels that text fits in; longest side worth putting in a report
-_ASIDE = (24, 26, 31)  # behind the text
+GROUND = (24, 26, 31)  # behind the text
 _FIRST, _OTHER = (36, 99, 176), (62, 68, 80)  # length of the first row and of the rest
-_TEXT, _QUIET = (255, 255, 255), (214, 218, 225)
+_TEXT, QUIET = (255, 255, 255), (214, 218, 225)
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -24,12 +24,10 @@ def captioned(image: Image, rows: Sequence[tuple[str, float]]) -> Image:
 
     Small pictures are enlarged by whole pixels so that text fits, large ones shrunk to 768 pixels.
     """
-    picture = _resized(
-        PillowImage.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).convert("RGB")
-    )
+    picture = widened(fitted(image))
     height = max(23, round(picture.width / 15))  # of one row
     canvas = PillowImage.new(
-        "RGB", (picture.width, picture.height + height * len(rows) + height // 2), _ASIDE
+        "RGB", (picture.width, picture.height + height * len(rows) + height // 2), GROUND
     )
     canvas.paste(picture, (0, 0))
     pen = ImageDraw.Draw(canvas)
@@ -39,7 +37,9 @@ def captioned(image: Image, rows: Sequence[tuple[str, float]]) -> Image:
     return np.array(canvas)
 
 
-def _resized(picture: PillowImage.Image) -> PillowImage.Image:
+def fitted(image: Image) -> PillowImage.Image:
+    """`image` (H, W, 1 or 3) as RGB, enlarged by whole pixels so that text fits, or shrunk to 768 pixels."""
+    picture = PillowImage.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).convert("RGB")
     factor = -(-_SHORTEST // picture.width)
     if factor > 1 and factor * max(picture.size) <= 2 * _LONGEST:
         return picture.resize(
@@ -47,10 +47,14 @@ def _resized(picture: PillowImage.Image) -> PillowImage.Image:
         )
     if max(picture.size) > _LONGEST:
         picture.thumbnail((_LONGEST, _LONGEST), PillowImage.Resampling.LANCZOS)
+    return picture
+
+
+def widened(picture: PillowImage.Image) -> PillowImage.Image:
+    """`picture` itself; on a wider ground where it is a strip too narrow for a word."""
     if picture.width >= _SHORTEST:
         return picture
-    # A narrow strip would not hold a word: put it on a wider ground.
-    ground = PillowImage.new("RGB", (_SHORTEST, picture.height), _ASIDE)
+    ground = PillowImage.new("RGB", (_SHORTEST, picture.height), GROUND)
     ground.paste(picture, ((_SHORTEST - picture.width) // 2, 0))
     return ground
 
@@ -64,13 +68,13 @@ def _row(
     middle, edge = (top + bottom) / 2, height * 0.3
     length = max(round((right - left) * share), 1)
     pen.rectangle((left, top + 1, left + length, bottom - 2), fill=_FIRST if is_first else _OTHER)
-    percent, color = f"{share:.1%}", _TEXT if is_first else _QUIET
+    percent, color = f"{share:.1%}", _TEXT if is_first else QUIET
     pen.text((right - edge, middle), percent, color, font, anchor="rm")
     room = right - left - 3 * edge - font.getlength(percent)
-    pen.text((left + edge, middle), _shortened(name, font, room), color, font, anchor="lm")
+    pen.text((left + edge, middle), shortened(name, font, room), color, font, anchor="lm")
 
 
-def _shortened(name: str, font: Font, room: float) -> str:
+def shortened(name: str, font: Font, room: float) -> str:
     """`name` on one line, cut with dots where it is wider than `room` pixels."""
     # Pillow's built-in font has ASCII only: an accent is dropped, other scripts show as boxes.
     bare = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))

@@ -1,22 +1,26 @@
 """One class for the whole picture: from labels to targets, from logits to probabilities and scores."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.errors import DataError, ModelError, NotFiniteError, UsageError, nearest
+from striate.errors import DataError, ModelError, NotFiniteError, UsageError
 from striate.metrics import State
 from striate.metrics.accuracy import Accuracy
 from striate.metrics.calibration import Calibration, ReliabilityBin
 from striate.metrics.confusion import Confusion, ConfusionScores, worst_pairs
-from striate.structures import Batch, Classification, ClassTargets, Geometry, Image, Sample
+from striate.structures import Classification, ClassTargets, Geometry, Image
+from striate.tasks._balance import balanced_weights
 from striate.tasks._caption import captioned
+from striate.tasks._classes import ClassMatch, match_classes
+from striate.tasks._softmax import softmax
 
 __all__ = [
+    "COLUMNS",
+    "HEADLINE",
     "SCORE",
     "ClassMatch",
     "ClassRow",
@@ -25,7 +29,6 @@ __all__ = [
     "Scores",
     "TargetOptions",
     "balanced_weights",
-    "collate",
     "draw",
     "match_classes",
     "metric",
@@ -35,6 +38,12 @@ __all__ = [
 
 SCORE = "top1"
 """Key of `Scores.values` by which one model is better than another."""
+
+HEADLINE = (("top1", "top-1"), ("top5", "top-5"), ("macro_f1", "macro F1"), ("ece", "calibration error"))
+"""Keys of `Scores.values` that sum a model up, in order, each with what to call it."""
+
+COLUMNS = (("precision", "precision"), ("recall", "recall"), ("f1", "F1"), ("support", "pictures"))
+"""Keys of a `ClassRow` beside its name, in order, each with its heading; a float is a fraction 0..1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,56 +93,6 @@ def targets(labels: NDArray[np.int64], options: TargetOptions) -> ClassTargets[N
     return ClassTargets(probabilities, np.array(options.class_weights, np.float32)[labels])
 
 
-def balanced_weights(counts: NDArray[np.int64]) -> tuple[float, ...]:
-    """A weight per class, inverse to its count (K,), whose mean over the counted pictures is 1.
-
-    Every class that has pictures then has the same share of the loss. One that has none gets 1, the mean.
-    """
-    present = int(np.count_nonzero(counts))
-    share = int(counts.sum()) / max(present, 1)
-    return tuple(share / int(count) if count else 1.0 for count in counts)
-
-
-def collate(
-    samples: Sequence[Sample], geometry: Sequence[Geometry], options: TargetOptions
-) -> Batch[NDArray[Any]]:
-    """The batch of `samples`: images (B, C, H, W) uint8, a view of (B, H, W, C) memory; targets; keys.
-
-    Raises DataError where there is no sample, a label is missing or the pictures differ in size.
-    """
-    keys = tuple(sample.key for sample in samples)
-    if not samples or len(geometry) != len(samples):
-        raise DataError(
-            "batch",
-            f"{len(samples)} samples and {len(geometry)} geometries",
-            "give one for each, at least one",
-        )
-    labels = np.array([_label(sample) for sample in samples], np.int64)
-    # In memory (B, H, W, C) seen as (B, C, H, W) is what torch calls channels_last: nothing is copied.
-    images = _stacked(samples).transpose(0, 3, 1, 2)
-    return Batch(images, targets(labels, options), keys, tuple(geometry))
-
-
-def _label(sample: Sample) -> int:
-    if sample.label is None:
-        raise DataError(sample.key, "it has no label", "leave it out of training, or label it")
-    return sample.label
-
-
-def _stacked(samples: Sequence[Sample]) -> NDArray[np.uint8]:
-    shapes = Counter(sample.image.shape for sample in samples)
-    if len(shapes) > 1:
-        usual = max(shapes, key=lambda shape: shapes[shape])
-        odd = [f"{sample.key} {sample.image.shape}" for sample in samples if sample.image.shape != usual]
-        more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
-        raise DataError(
-            ", ".join(odd[:3]) + more,
-            f"the other pictures of the batch are {usual}",
-            "use a preprocessing with fit crop, stretch or letterbox, or a batch size of 1",
-        )
-    return np.stack([sample.image for sample in samples])
-
-
 @dataclass(frozen=True, slots=True)
 class ResultOptions:
     """What turns dense outputs into results: the names of the classes, in the order of the logits."""
@@ -163,10 +122,7 @@ def results(
     if broken.size:
         key = keys[int(broken[0])]
         raise NotFiniteError(key, "the network gives NaN or infinity for it", "use an intact model")
-    # The largest logit becomes 0, so that exp cannot overflow; a difference too far below is 0 in the end.
-    with np.errstate(over="ignore"):
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    rows = powers / powers.sum(axis=1, keepdims=True)
+    rows = softmax(logits, axis=1)
     return [Classification(key, row, options.classes) for key, row in zip(keys, rows, strict=True)]
 
 
@@ -194,6 +150,22 @@ class Scores:
     confusion: NDArray[np.int64]  # (K, K): row = truth, column = prediction
     class_names: tuple[str, ...]
     reliability: tuple[ReliabilityBin, ...]  # 15 bins of confidence, behind `ece`
+
+    @property
+    def headline(self) -> tuple[tuple[str, float], ...]:
+        """What sums it up; of five classes or fewer the truth is always among the first five."""
+        shown = ((key, label) for key, label in HEADLINE if key != "top5" or len(self.class_names) > 5)
+        return tuple((label, self.values[key]) for key, label in shown)
+
+    @property
+    def columns(self) -> tuple[tuple[str, str], ...]:
+        """What to show of each class."""
+        return COLUMNS
+
+    @property
+    def unit(self) -> str:
+        """What the confusion matrix counts."""
+        return "pictures"
 
     def worst_pairs(self, count: int = 5) -> tuple[tuple[str, str, int], ...]:
         """The most frequent mistakes as (true class, predicted class, pictures), most first."""
@@ -273,60 +245,4 @@ def _class_rows(classes: tuple[str, ...], scores: ConfusionScores) -> tuple[Clas
     return tuple(
         ClassRow(name=name, precision=precision, recall=recall, f1=f1, support=support)
         for name, precision, recall, f1, support in zip(classes, *columns, strict=True)
-    )
-
-
-class ClassMatch(NamedTuple):
-    """Which of the model's classes each class of the data is."""
-
-    ids: NDArray[np.int64]  # (classes of the data,): id in the model
-    note: str  # what was assumed, to be shown; empty where every name is the same
-
-
-def match_classes(model_classes: tuple[str, ...], data_classes: tuple[str, ...]) -> ClassMatch:
-    """The model's class id of each class of the data, by name, capitals not minded.
-
-    A model that knows only numbers ("0" .. "K-1") takes as many named classes by their order. Raises
-    DataError listing the classes that match none, each with the nearest.
-    """
-    found = [_same_name(name, model_classes) for name in data_classes]
-    unmatched = [name for name, index in zip(data_classes, found, strict=True) if index is None]
-    if not unmatched:
-        respelt = [
-            f"{name} = {model_classes[index]}"
-            for name, index in zip(data_classes, found, strict=True)
-            if index is not None and model_classes[index] != name
-        ]
-        note = f"classes matched without regard to capitals: {', '.join(respelt)}" if respelt else ""
-        return ClassMatch(np.array(found, np.int64), note)
-    if _only_numbers(model_classes) and len(model_classes) == len(data_classes) == len(unmatched):
-        note = f"the model's classes have numbers only; by order 0 = {data_classes[0]}, ..., "
-        note += f"{len(data_classes) - 1} = {data_classes[-1]}"
-        return ClassMatch(np.arange(len(data_classes)), note)
-    raise _unmatched_classes(unmatched, model_classes, len(data_classes))
-
-
-def _same_name(name: str, known: tuple[str, ...]) -> int | None:
-    """The id of `name`: spelt the same, else the only one that differs in capitals alone."""
-    if name in known:
-        return known.index(name)
-    folded = [index for index, other in enumerate(known) if other.casefold() == name.casefold()]
-    return folded[0] if len(folded) == 1 else None
-
-
-def _only_numbers(classes: tuple[str, ...]) -> bool:
-    return classes == tuple(map(str, range(len(classes))))
-
-
-def _unmatched_classes(unmatched: list[str], known: tuple[str, ...], count: int) -> DataError:
-    def described(name: str) -> str:
-        close = nearest(name, known, count=1)
-        return f"{name} (nearest: {close[0]})" if close else name
-
-    listed = ", ".join(map(described, unmatched[:8])) + (", ..." if len(unmatched) > 8 else "")
-    return DataError(
-        "classes",
-        f"{len(unmatched)} of the data's {count} classes are none of the model's {len(known)}: {listed}",
-        f"rename them to the model's ({', '.join(known[:8])}{', ...' if len(known) > 8 else ''}), "
-        "or use a model trained on these classes",
     )

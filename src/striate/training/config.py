@@ -46,7 +46,9 @@ class TrainingConfig(Settings, frozen=True):
     clip_norm: float | None = None  # largest norm of the gradient
     accumulate: int = 1  # parts a batch is cut into to save memory; the gradient is the whole batch's
     patience: int | None = None  # stop after so many epochs without a better one
-    balance: bool = False  # rare classes weigh more, so that every class has the same share of the loss
+    # Weight of a class in the loss: inverse to how often it comes, so that each has the same share of it; or
+    # the median frequency over its own, counted among the pictures that show it (arXiv:1411.4734, 6.3.2).
+    balance: Literal["none", "inverse", "median"] = "none"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     layout: Literal["auto", "channels_last", "contiguous"] = "auto"  # in memory; auto: the faster, timed
     sync_bn: bool = False  # batch norm over the pictures of all processes, not of each alone

@@ -1,5 +1,7 @@
 """The stages of a network in the order of their depth, and the share of the learning rate that each has."""
 
+from itertools import chain
+
 from torch import nn
 
 from striate.layers.stack import Stack
@@ -14,12 +16,17 @@ def stages(network: nn.Module) -> list[list[nn.Parameter]]:
     """The parameters of each stage of `network`, the first layer's first: of its children and a trunk's.
 
     The order is that of definition. A layer without matrix or kernel, such as a normalisation, belongs to
-    the stage before it.
+    the stage before it. In a network on a backbone, all that is not the backbone's is the last stage.
     """
+    backbone = getattr(network, "backbone", None)
+    if isinstance(backbone, nn.Module):
+        found = stages(backbone)
+        taken = set(chain.from_iterable(found))
+        return [*found, [parameter for parameter in network.parameters() if parameter not in taken]]
     modules = _children(network)
     while (opened := _opened(modules)) != modules:
         modules = opened
-    found: list[list[nn.Parameter]] = []
+    found = []
     for module in modules:
         parameters = list(module.parameters())
         if found and all(parameter.ndim < 2 for parameter in parameters):

@@ -59,7 +59,7 @@ def evaluate(
     network.eval()
     try:
         with exact_float32(place.device), closing(iter(loader)) as batches:
-            for start, batch in zip(loader.starts, batches, strict=True):
+            for start, batch, truths in batches:
                 if stop:
                     break
                 here = moved(batch, place.device, place.layout)
@@ -70,7 +70,7 @@ def evaluate(
                 parts.append((start, loss, float(here.targets.weight.sum())))
                 dense = {name: tensor.cpu().numpy() for name, tensor in network.decode(raw).items()}
                 results = task.results(dense, batch.keys, batch.geometry, options)
-                metric.update(results, loader.truths[start : start + len(batch)].tolist())
+                metric.update(results, truths)
     finally:
         network.train(was_training)
     if stop.agree(place.team):
@@ -79,7 +79,7 @@ def evaluate(
     return Evaluation(dict(metric.compute().values), loss, time.perf_counter() - started)
 
 
-def _merged(metric: Metric[Any], parts: list[tuple[int, float, float]], team: Team) -> float:
+def _merged(metric: Metric[Any, Any, Any], parts: list[tuple[int, float, float]], team: Team) -> float:
     """The mean loss over all processes' batches, by weight; `metric` counts theirs too."""
     found = team.gather((metric.state(), parts))
     for rank, (state, _) in enumerate(found):
@@ -90,4 +90,4 @@ def _merged(metric: Metric[Any], parts: list[tuple[int, float, float]], team: Te
     for _, loss, share in sorted(chain.from_iterable(parts for _, parts in found)):
         total += share * loss
         weight += share
-    return total / weight
+    return total / weight if weight else 0.0

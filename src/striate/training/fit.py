@@ -34,9 +34,9 @@ from striate.training.processes import team
 from striate.training.saving import save
 from striate.training.schedules import learning_rate
 from striate.training.snapshot import Parts
-from striate.training.step import Step, Updates, micro_batches
+from striate.training.step import LEAST_WEIGHT, Updates
 
-__all__ = ["LAST_FILE", "Start", "Step", "fit", "micro_batches", "reproducible"]
+__all__ = ["LAST_FILE", "Start", "fit", "reproducible"]
 
 LAST_FILE = "last.safetensors"
 
@@ -213,7 +213,8 @@ class _Run:
         """Take one optimiser step on `batch`; this process's part of the terms of its loss."""
         self.progress.measured = None
         weight, before = batch.targets.weight.sum(), self.progress.parts
-        losses = self.updates.take(batch, rate, float(weight / self.team.total(weight)))
+        share = weight / self.team.total(weight).clamp(min=LEAST_WEIGHT)
+        losses = self.updates.take(batch, rate, float(share))
         if self.progress.parts != before:
             most = -(-len(batch) // self.progress.parts)
             yield NoteEvent(f"the memory is too small for a whole batch: {most} pictures at a time now")

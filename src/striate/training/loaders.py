@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 
-import numpy as np
-
-from striate.data.augment import Augmentation, AugmentConfig
-from striate.data.cache import CacheConfig, Pictures
+from striate import plugins
+from striate.config import Settings
+from striate.data import batches
+from striate.data.batches import Caches
+from striate.data.cache import CacheConfig
 from striate.data.dataset import Dataset
 from striate.data.loader import EvalLoader, Shard, TrainLoader
 from striate.structures import Preprocess
@@ -43,37 +44,35 @@ def make_loaders(
     preprocess: Preprocess,
     task: ModuleType,
     config: TrainingConfig,
-    augment: AugmentConfig,
+    augment: Settings,
     cache: CacheConfig = _CACHE,
 ) -> Loaders:
     """Loaders of the train and the val part of `dataset`; with several processes, of this one's share.
 
-    Raises UsageError where `augment` does not fit `preprocess`, DataError without a picture to train on or
-    with one that has no label.
+    `augment` is an `AugmentConfig` of the dataset's task (`data.batches`). Raises UsageError where it does
+    not fit `preprocess`, DataError without a picture to train on or with one that has no label.
     """
-    budget, space = cache.budget(), cache.disk_space()
-    pictures = Pictures.for_input(dataset, preprocess, budget, space)
-    cut = augment.scale is not None
-    source = Pictures.for_cutting(dataset, preprocess, budget, space) if cut else pictures
-    workers, classes, shard = worker_count(config), len(dataset.classes), _own_shard()
+    kind = plugins.load(batches, dataset.task)
+    caches = Caches(cache.budget(), cache.disk_space())
     train, val = dataset.indices("train"), dataset.indices("val")
-    labels = dataset.labels()[train]
-    counts = np.bincount(labels[labels >= 0], minlength=classes)
-    weights = task.balanced_weights(counts) if config.balance else None
+    workers, classes, shard = worker_count(config), len(dataset.classes), _own_shard()
+    weights = None
+    if config.balance != "none":
+        own, among = kind.frequencies(dataset, train)
+        weights = task.balanced_weights(own, config.balance, among)
     options = task.TargetOptions(classes, config.label_smoothing, weights)
     return Loaders(
         train=TrainLoader(
-            source,
+            kind.for_training(dataset, train, preprocess, augment, caches),
             train,
             partial(task.targets, options=options),
-            Augmentation(augment, preprocess),
             config.batch_size,
             config.seed,
             workers,
             shard,
         ),
         val=EvalLoader(
-            pictures,
+            kind.for_measuring(dataset, val, preprocess, caches),
             val,
             partial(task.targets, options=task.TargetOptions(classes)),
             config.batch_size,

@@ -23,8 +23,9 @@ from striate.training.optimisers import Optimiser
 from striate.training.processes import Team
 from striate.training.random_states import random_states, restore_random_states
 
-__all__ = ["Step", "Updates", "halved", "is_out_of_memory", "micro_batches", "rows_of"]
+__all__ = ["LEAST_WEIGHT", "Step", "Updates", "halved", "is_out_of_memory", "micro_batches", "rows_of"]
 
+LEAST_WEIGHT = 1e-12  # of a batch in which no pixel has a class
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory")
 
 
@@ -151,7 +152,7 @@ def micro_batches(batch: Batch[Tensor], count: int) -> Iterator[tuple[Batch[Tens
         yield batch, 1.0
         return
     bounds = [len(batch) * number // count for number in range(count + 1)]
-    total = batch.targets.weight.sum()
+    total = batch.targets.weight.sum().clamp(min=LEAST_WEIGHT)
     for start, end in pairwise(bounds):
         part = rows_of(batch, slice(start, end))
         yield part, part.targets.weight.sum() / total

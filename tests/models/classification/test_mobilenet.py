@@ -14,7 +14,6 @@ from striate import models
 from striate.errors import UsageError
 from striate.layers.inverted_residual import InvertedResidual
 from striate.models.classification import mobilenet_v1, mobilenet_v2, mobilenet_v3
-from striate.models.classification._mobilenet import renamed
 from striate.structures import ClassTargets
 
 FAMILIES = (mobilenet_v1, mobilenet_v2, mobilenet_v3)
@@ -223,12 +222,6 @@ def test_maps_keep_their_size_from_layer_to_layer_at_the_start(family: object) -
             assert float(module.weight.detach().std()) == pytest.approx(expected, rel=0.1), name
     assert float(network.classifier.linear.weight.detach().std()) == pytest.approx(0.01, rel=0.05)
     assert not network.classifier.linear.bias.any()
-
-
-def test_renaming_keeps_what_it_does_not_know() -> None:
-    one, two, three = torch.zeros(1), torch.zeros(2), torch.zeros(3)
-    found = renamed({"a.b.weight": one, "a.bc.weight": two, "scale": three}, [("a.b", "x")])
-    assert found == {"x.weight": one, "a.bc.weight": two, "scale": three}
 
 
 @pytest.mark.parametrize(

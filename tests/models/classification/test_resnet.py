@@ -197,6 +197,32 @@ def test_kernels_spread_behind_the_lost_stride(name: str, dilations: dict[str, l
     assert {block.conv2.dilation[0] for block in (*network.layer1, *network.layer2)} == {1}
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50_v1"])
+@pytest.mark.parametrize(("output_stride", "unit"), [(None, 1), (16, 2), (8, 4)])
+def test_multi_grid_spreads_each_block_of_the_last_stage_by_its_number(
+    name: str, output_stride: int | None, unit: int
+) -> None:
+    grid = (1, 2, 4)
+    network = on_meta(name, depths=(1, 1, 2, 3), output_stride=output_stride, multi_grid=grid)
+    plain = on_meta(name, depths=(1, 1, 2, 3), output_stride=output_stride)
+    assert [block.conv2.dilation[0] for block in network.layer4] == [unit * number for number in grid]
+    if name == "resnet18":
+        assert [block.conv1.dilation[0] for block in network.layer4] == [unit * number for number in grid]
+    before = [[block.conv2.dilation for block in made.layer3] for made in (network, plain)]
+    assert before[0] == before[1]
+    images = torch.zeros(1, 3, 75, 75, device="meta")
+    shapes = [[maps.shape for maps in made.features(images).values()] for made in (network, plain)]
+    assert shapes[0] == shapes[1]
+    assert network.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_multi_grid_has_a_number_for_each_block() -> None:
+    with pytest.raises(UsageError, match=r"network\.multi_grid: 3 numbers for the 2 blocks"):
+        models.create("resnet18", multi_grid=(1, 2, 4))
+    with pytest.raises(UsageError, match="multi_grid"):
+        models.create("resnet50", multi_grid=(1, 0, 4))
+
+
 def test_an_output_stride_beyond_the_networks_own_is_refused() -> None:
     with pytest.raises(UsageError, match=r"network\.output_stride: 8 is more than the stride 4"):
         models.create("resnet20_cifar", output_stride=8)

@@ -11,10 +11,20 @@ from striate.errors import DataError, UsageError
 FORMATS = ("table", "csv", "jsonl")
 
 
+def numbers(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:  # noqa: ARG001
+    """The value of a flag that lists numbers."""
+    try:
+        return None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no list of numbers: 0.75,1,1.25") from None
+
+
 @click.command(cls=Verb, short_help="Say what is on pictures, folders or a list of them.")
 @click.argument("model")
 @click.argument("inputs", nargs=-1, required=True)
-@click.option("--out", type=click.Path(), help="Write results here: .csv, .jsonl or .txt.")
+@click.option(
+    "--out", type=click.Path(), help="Write results here: .csv, .jsonl or .txt; masks into a new folder."
+)
 @click.option("--format", "form", type=click.Choice(FORMATS), help="[table, or what --out ends in]")
 @click.option(
     "--top", default=3, show_default=True, type=click.IntRange(1), help="Classes shown per picture."
@@ -22,6 +32,14 @@ FORMATS = ("table", "csv", "jsonl")
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1), help="Pictures at once.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--model", "made_by", metavar="FUNCTION", help="package.module:function that makes MODEL.")
+@click.option(
+    "--tile",
+    type=click.IntRange(1),
+    help="For masks: cut large pictures into tiles of so many pixels a side.",
+)
+@click.option("--scales", callback=numbers, help="For masks: average over these sizes: 0.75,1,1.25.")
+@click.option("--flip", is_flag=True, help="For masks: average over the picture and its mirror image.")
+@click.option("--crf", is_flag=True, help="For masks: move borders to those in the picture (dense CRF).")
 @click.option("--strict", is_flag=True, help="Fail (exit 3) if any picture cannot be read.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format jsonl.")
 def command(model: str, inputs: tuple[str, ...], form: Any, as_json: bool, **options: Any) -> None:
@@ -30,8 +48,9 @@ def command(model: str, inputs: tuple[str, ...], form: Any, as_json: bool, **opt
     \b
     striate predict runs/simple_cnn-digits photo.jpg
     find . -name '*.png' | striate predict MODEL - --out found.csv
+    striate predict runs/unet-cells slices/ --out masks --tile 512
     """
-    from striate.cli.predictions import Writer, write_predictions
+    from striate.cli.predictions import Looking, Writer, write_predictions
 
     if as_json and form not in (None, "jsonl"):
         raise UsageError("predict", f"--json and --format {form} contradict each other", "give one of them")
@@ -40,7 +59,9 @@ def command(model: str, inputs: tuple[str, ...], form: Any, as_json: bool, **opt
         raise UsageError("predict", "- stands beside other inputs", "give - alone, and the paths on stdin")
     writer = Writer.choose("jsonl" if as_json else form, options.pop("out"), options.pop("top"))
     strict = options.pop("strict")
-    counts = write_predictions(model, paths, writer, **options)
+    views = {name: options.pop(name) for name in ("tile", "scales", "flip", "crf")}
+    asked = {name: value for name, value in views.items() if value}
+    counts = write_predictions(Looking(model, **options, views=asked), paths, writer)
     if counts.failed and (strict or not counts.worked):
         raise DataError(
             "predict",

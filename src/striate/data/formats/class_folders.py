@@ -30,7 +30,7 @@ __all__ = [
 
 NAME = "class folders"
 ACCEPTS = "a folder of pictures for each class (cat/1.jpg, dog/2.jpg), inside train, val and test or not"
-PRECEDENCE = 4
+PRECEDENCE = 9
 
 
 class Placed(NamedTuple):

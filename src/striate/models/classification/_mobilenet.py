@@ -1,6 +1,6 @@
 """What the MobileNets share: a trunk of named stages, an average, a classifier; start and recipe."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 from msgspec import Meta
@@ -19,7 +19,6 @@ __all__ = [
     "dropout_linear",
     "feature_info",
     "recipe_for_photos",
-    "renamed",
 ]
 
 Count = Annotated[int, Meta(ge=1)]
@@ -46,6 +45,10 @@ class MobileNet(Classifier):
         names = {feature.name: feature.name for feature in self.feature_info}
         return self.trunk.maps(self.normalize(images), names)
 
+    def _drop_behind(self, last: str) -> None:
+        del self.classifier
+        self.trunk.cut(last)
+
 
 def feature_info(layers: Iterable[tuple[str, int, int]], output_stride: int) -> Iterator[Feature]:
     """The maps of the layers in a row, each given as name, channels and stride of its own."""
@@ -59,19 +62,6 @@ def dropout_linear(values: int, dropout: float, classes: tuple[str, ...] | int) 
     """Dropout and the last layer: `values` numbers in, one a class out."""
     layers = {"dropout": nn.Dropout(dropout), "linear": nn.Linear(values, len(class_names(classes)))}
     return Stack(layers)
-
-
-def renamed(state_dict: Mapping[str, Tensor], modules: Iterable[tuple[str, str]]) -> dict[str, Tensor]:
-    """`state_dict` with each module's tensors under its new name; `modules` has the old and new names.
-
-    Tensors of a module that is not among them keep their names.
-    """
-    here = dict(modules)
-    found = {}
-    for name, tensor in state_dict.items():
-        module, dot, leaf = name.rpartition(".")
-        found[f"{here.get(module, module)}{dot}{leaf}"] = tensor
-    return found
 
 
 def draw_weights(network: MobileNet) -> None:

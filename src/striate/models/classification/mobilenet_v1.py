@@ -15,7 +15,7 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from striate.layers.convolution_norm import ConvolutionNorm, Norm
-from striate.layers.depthwise import Depthwise
+from striate.layers.depthwise_separable import DepthwiseSeparable
 from striate.layers.divisible import make_divisible
 from striate.layers.output_stride import strides_and_dilations
 from striate.layers.relu6 import ReLU6
@@ -29,16 +29,15 @@ from striate.models.classification._mobilenet import (
     dropout_linear,
     feature_info,
     recipe_for_photos,
-    renamed,
 )
 from striate.models.network import Feature, NetworkConfig
+from striate.models.renaming import renamed
 from striate.structures import Preprocess
 
 __all__ = [
     "TINY",
     "VARIANTS",
     "Config",
-    "DepthwiseSeparable",
     "MobileNetV1",
     "build",
     "from_timm",
@@ -83,22 +82,6 @@ class Config(NetworkConfig, frozen=True, kw_only=True):
         ]
 
 
-class DepthwiseSeparable(nn.Module):
-    """Depthwise 3x3 -> 1x1, each with batch norm and activation (Figure 3, right)."""
-
-    def __init__(self, channels: int, channels_out: int, step: tuple[int, int], activation: str) -> None:
-        super().__init__()
-        stride, dilation = step
-        rectify = ACTIVATIONS[activation]
-        self.depthwise = ConvolutionNorm(Depthwise(channels, 3, stride, dilation), rectify(), Norm())
-        mix = nn.Conv2d(channels, channels_out, 1, bias=False)
-        self.pointwise = ConvolutionNorm(mix, rectify(), Norm())
-
-    def forward(self, maps: Tensor) -> Tensor:
-        mixed: Tensor = self.pointwise(self.depthwise(maps))  # (B, channels_out, H / stride, W / stride)
-        return mixed
-
-
 class MobileNetV1(MobileNet):
     """Stem -> stages of depthwise and 1x1 convolutions in turn -> average -> linear."""
 
@@ -111,12 +94,13 @@ class MobileNetV1(MobileNet):
 def _trunk(config: Config) -> Stack:
     steps = strides_and_dilations((2, *(stride for _, stride in config.blocks)), config.output_stride)
     channels = config.scaled(config.stem)
+    rectify = ACTIVATIONS[config.activation]
     first = nn.Conv2d(config.preprocess.channels, channels, 3, next(steps)[0], padding=1, bias=False)
-    layers: dict[str, nn.Module] = {"stem": ConvolutionNorm(first, ACTIVATIONS[config.activation](), Norm())}
+    layers: dict[str, nn.Module] = {"stem": ConvolutionNorm(first, rectify(), Norm())}
     for name, channels_out, rows in config.stages:
         blocks = []
         for _ in rows:
-            blocks.append(DepthwiseSeparable(channels, channels_out, next(steps), config.activation))
+            blocks.append(DepthwiseSeparable(channels, channels_out, rectify, *next(steps)))
             channels = channels_out
         layers[name] = nn.Sequential(*blocks)
     return Stack(layers)

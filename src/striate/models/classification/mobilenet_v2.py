@@ -26,9 +26,9 @@ from striate.models.classification._mobilenet import (
     dropout_linear,
     feature_info,
     recipe_for_photos,
-    renamed,
 )
 from striate.models.network import Feature, NetworkConfig
+from striate.models.renaming import renamed
 from striate.structures import Preprocess
 
 __all__ = ["TINY", "VARIANTS", "Config", "MobileNetV2", "build", "from_torchvision", "recipe"]

@@ -27,9 +27,9 @@ from striate.models.classification._mobilenet import (
     draw_weights,
     feature_info,
     recipe_for_photos,
-    renamed,
 )
 from striate.models.network import Feature, NetworkConfig, class_names
+from striate.models.renaming import renamed
 from striate.structures import Preprocess
 
 __all__ = ["TINIES", "TINY", "VARIANTS", "Config", "MobileNetV3", "build", "from_torchvision", "recipe"]

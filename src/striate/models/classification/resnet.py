@@ -12,7 +12,9 @@ finer grid, so that each weight meets the pixels that it met before. The weights
 2nd (4th) pixel of a dilated map is exactly the pixel of the undilated one. For v1.5 that is torchvision's
 `replace_stride_with_dilation`: the 3x3 of a dilated stage's first block keeps the dilation of the stage
 before. For v1, whose stride is on the 1x1 before, it is DeepLab's (arXiv:1606.00915, section 3.1): the
-first block has the dilation of its stage.
+first block has the dilation of its stage. `multi_grid` spreads each block of the last stage differently:
+with (1, 2, 4) and dilation 2 the 3x3 kernels of its blocks have 2, 4 and 8 (DeepLab v3, arXiv:1706.05587,
+section 4.2.1), in either version. Those weights meet other pixels than without, and have to learn it.
 """
 
 from collections.abc import Mapping
@@ -59,6 +61,7 @@ class Config(NetworkConfig, frozen=True, kw_only=True):
     version: Literal["v1", "v1.5"] = "v1.5"  # bottleneck's stride on the 1x1 or on the 3x3; basic: no matter
     zero_init: bool = True  # each block starts as the identity
     output_stride: Literal[8, 16, 32] | None = None  # of the last map, by dilation; None: no dilation
+    multi_grid: tuple[Count, ...] | None = None  # of the last stage: the dilation of each block is times this
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,6 +77,12 @@ class Config(NetworkConfig, frozen=True, kw_only=True):
                 "network.output_stride",
                 f"{self.output_stride} is more than the stride {own} that this network has anyway",
                 "leave it out, or give a smaller one",
+            )
+        if self.multi_grid is not None and len(self.multi_grid) != self.depths[-1]:
+            raise UsageError(
+                "network.multi_grid",
+                f"{len(self.multi_grid)} numbers for the {self.depths[-1]} blocks of the last stage",
+                "give one for each block",
             )
 
     @property
@@ -213,6 +222,13 @@ class ResNet(Classifier):
             found[name] = maps = self.get_submodule(name)(maps)
         return found
 
+    def _drop_behind(self, last: str) -> None:
+        del self.fc
+        end = ("conv1", *self.layer_names).index(last)
+        for name in self.layer_names[end:]:
+            delattr(self, name)
+        self.layer_names = self.layer_names[:end]
+
     def _stem(self, images: Tensor) -> Tensor:
         stem: Tensor = self.relu(self.bn1(self.conv1(self.normalize(images))))
         return stem
@@ -245,20 +261,23 @@ def _stage(config: Config, stage: int) -> nn.Sequential:
     channels_out = width * EXPANSION[config.block]
     # The stem has `width` maps; every later stage gets those of the stage before, half its own.
     channels = config.width if stage == 0 else channels_out // 2
-    dilation = config.dilation(stage)
-    rest = Sampling(1, dilation, dilation)
+    first, *rest = _samplings(config, stage)
     return nn.Sequential(
-        _block(config, channels, width, _first_sampling(config, stage)),
-        *(_block(config, channels_out, width, rest) for _ in range(config.depths[stage] - 1)),
+        _block(config, channels, width, first),
+        *(_block(config, channels_out, width, sampling) for sampling in rest),
     )
 
 
-def _first_sampling(config: Config, stage: int) -> Sampling:
-    """The sampling of the block in which `stage` halves the maps, or spreads the kernels instead."""
-    if stage == 0:
-        return Sampling(1, 1, 1)
-    before, dilation = config.dilation(stage - 1), config.dilation(stage)
-    return Sampling(2 if dilation == before else 1, before, dilation)
+def _samplings(config: Config, stage: int) -> list[Sampling]:
+    """The sampling of each block of `stage`; the first halves the maps, or spreads the kernels instead."""
+    dilation = config.dilation(stage)
+    before = config.dilation(stage - 1) if stage else dilation
+    stride = 2 if stage and dilation == before else 1
+    if config.multi_grid is not None and stage == len(config.depths) - 1:
+        first, *rest = (dilation * unit for unit in config.multi_grid)
+        return [Sampling(stride, first, first), *(Sampling(1, spread, spread) for spread in rest)]
+    rest = [dilation] * (config.depths[stage] - 1)
+    return [Sampling(stride, before, dilation), *(Sampling(1, spread, spread) for spread in rest)]
 
 
 def _block(config: Config, channels: int, width: int, sampling: Sampling) -> nn.Module:

@@ -7,16 +7,19 @@ The shuffle stands behind the first grouped convolution, as in the paper; its au
 the depthwise one, the same function with the depthwise maps in another order.
 """
 
-from typing import Annotated
-
 import msgspec
 import torch
-from msgspec import Meta
 from torch import Tensor, nn
 
 from striate.errors import UsageError
-from striate.layers.initialise import he_normal
-from striate.models.network import Classifier, Feature, Logits, NetworkConfig
+from striate.models.classification._shufflenet import (
+    Count,
+    ShuffleNet,
+    draw_weights,
+    recipe_for_photos,
+    stem_info,
+)
+from striate.models.network import Feature, NetworkConfig
 from striate.ops.channel_shuffle import channel_shuffle
 from striate.structures import Preprocess
 
@@ -30,8 +33,6 @@ STAGE_2_AT_1X = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
 
 # Maps of the first convolution by width. The authors' network of width 1.5 keeps the 24 of width 1.
 STEMS = {0.5: 12, 1.0: 24, 1.5: 24, 2.0: 48}
-
-Count = Annotated[int, Meta(ge=1)]
 
 
 class Config(NetworkConfig, frozen=True, kw_only=True):
@@ -89,29 +90,14 @@ class Unit(nn.Module):
         return rectified
 
 
-class ShuffleNetV1(Classifier):
+class ShuffleNetV1(ShuffleNet):
     """3x3/2 -> 3x3/2 max pool -> stages 2 to 4, each halving the sides -> average -> linear."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.conv1 = nn.Sequential(
-            nn.Conv2d(config.preprocess.channels, config.stem, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(config.stem),
-            nn.ReLU(inplace=True),
-        )
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        super().__init__(config, config.stem)
         self.stage2, self.stage3, self.stage4 = (_stage(config, number) for number in (2, 3, 4))
         self.feature_info = _feature_info(config)
         self.fc = nn.Linear(self.feature_info[-1].channels, len(self.classes))
-
-    def forward(self, images: Tensor) -> Logits:  # type: ignore[override]
-        return Logits(self.fc(self.features(images)["stage4"].mean((2, 3))))
-
-    def features(self, images: Tensor) -> dict[str, Tensor]:
-        maps, found = self.normalize(images), {}
-        for name, _, _ in self.feature_info:
-            found[name] = maps = self.get_submodule(name)(maps)
-        return found
 
 
 def _stage(config: Config, number: int) -> nn.Sequential:
@@ -130,8 +116,7 @@ def _stage(config: Config, number: int) -> nn.Sequential:
 
 def _feature_info(config: Config) -> tuple[Feature, ...]:
     return (
-        Feature("conv1", config.stem, 2),
-        Feature("maxpool", config.stem, 4),
+        *stem_info(config.stem),
         *(Feature(f"stage{i + 2}", config.channels << i, 8 << i) for i in range(len(config.units))),
     )
 
@@ -159,26 +144,11 @@ TINIES = {"one_group": msgspec.structs.replace(TINY, groups=1)}
 def build(config: Config) -> ShuffleNetV1:
     """A ShuffleNet v1 with He's starting weights for the convolutions; the paper names none."""
     network = ShuffleNetV1(config)
-    he_normal(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    draw_weights(network)
     return network
 
 
 def recipe(config: Config) -> dict[str, dict[str, object]]:
-    """Training and augmentation settings: section 4's weight decay and milder cuts, as small nets underfit.
-
-    Cosine instead of its straight line to 0, and a batch that fits small sets and machines.
-    """
+    """Training and augmentation settings for photos."""
     del config
-    return {
-        "training": {
-            "optimiser": "sgd",
-            "momentum": 0.9,
-            "learning_rate": 0.05,
-            "weight_decay": 4e-5,
-            "schedule": "cosine",
-            "warmup_epochs": 2.0,
-            "batch_size": 64,
-            "epochs": 30,
-        },
-        "augment": {"flip": 0.5, "scale": [0.35, 1.0]},
-    }
+    return recipe_for_photos()

@@ -7,23 +7,25 @@ torchvision's.
 """
 
 from collections.abc import Mapping
-from typing import Annotated
 
 import torch
-from msgspec import Meta
 from torch import Tensor, nn
 
 from striate.errors import UsageError
-from striate.layers.initialise import he_normal
-from striate.models.network import Classifier, Feature, Logits, NetworkConfig
+from striate.models.classification._shufflenet import (
+    Count,
+    ShuffleNet,
+    draw_weights,
+    recipe_for_photos,
+    stem_info,
+)
+from striate.models.network import Feature, NetworkConfig
 from striate.ops.channel_shuffle import channel_shuffle
 from striate.structures import Preprocess
 
 __all__ = ["TINY", "VARIANTS", "Config", "ShuffleNetV2", "build", "from_torchvision", "recipe"]
 
 HALVES = 2
-
-Count = Annotated[int, Meta(ge=1)]
 
 
 class Config(NetworkConfig, frozen=True, kw_only=True):
@@ -72,17 +74,11 @@ class DownUnit(nn.Module):
         return channel_shuffle(torch.cat((self.branch1(maps), self.branch2(maps)), 1), HALVES)
 
 
-class ShuffleNetV2(Classifier):
+class ShuffleNetV2(ShuffleNet):
     """3x3/2 -> 3x3/2 max pool -> stages 2 to 4, each halving the sides -> 1x1 -> average -> linear."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.conv1 = nn.Sequential(
-            nn.Conv2d(config.preprocess.channels, config.stem, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(config.stem),
-            nn.ReLU(inplace=True),
-        )
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        super().__init__(config, config.stem)
         widths = (config.stem, *config.channels)
         self.stage2, self.stage3, self.stage4 = (
             _stage(channels, channels_out, units)
@@ -91,15 +87,6 @@ class ShuffleNetV2(Classifier):
         self.conv5 = nn.Sequential(*_pointwise(config.channels[-1], config.last))
         self.fc = nn.Linear(config.last, len(self.classes))
         self.feature_info = _feature_info(config)
-
-    def forward(self, images: Tensor) -> Logits:  # type: ignore[override]
-        return Logits(self.fc(self.features(images)["conv5"].mean((2, 3))))
-
-    def features(self, images: Tensor) -> dict[str, Tensor]:
-        maps, found = self.normalize(images), {}
-        for name, _, _ in self.feature_info:
-            found[name] = maps = self.get_submodule(name)(maps)
-        return found
 
 
 def _pointwise(channels: int, channels_out: int) -> tuple[nn.Module, ...]:
@@ -119,8 +106,7 @@ def _stage(channels: int, channels_out: int, units: int) -> nn.Sequential:
 
 def _feature_info(config: Config) -> tuple[Feature, ...]:
     return (
-        Feature("conv1", config.stem, 2),
-        Feature("maxpool", config.stem, 4),
+        *stem_info(config.stem),
         *(Feature(f"stage{i + 2}", channels, 8 << i) for i, channels in enumerate(config.channels)),
         Feature("conv5", config.last, 32),
     )
@@ -146,30 +132,14 @@ TINY = Config(
 def build(config: Config) -> ShuffleNetV2:
     """A ShuffleNet v2 with He's starting weights for the convolutions; the paper names none."""
     network = ShuffleNetV2(config)
-    he_normal(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    draw_weights(network)
     return network
 
 
 def recipe(config: Config) -> dict[str, dict[str, object]]:
-    """Training and augmentation settings: the weight decay of v1's paper, which v2 follows.
-
-    Cosine instead of its straight line to 0, and a batch that fits small sets and machines.
-    """
+    """Training and augmentation settings for photos: those of v1's paper, which v2 follows."""
     del config
-    return {
-        "training": {
-            "optimiser": "sgd",
-            "momentum": 0.9,
-            "learning_rate": 0.05,
-            "weight_decay": 4e-5,
-            "schedule": "cosine",
-            "warmup_epochs": 2.0,
-            "batch_size": 64,
-            "epochs": 30,
-            "label_smoothing": 0.1,
-        },
-        "augment": {"flip": 0.5, "scale": [0.35, 1.0]},
-    }
+    return recipe_for_photos(label_smoothing=0.1)
 
 
 def from_torchvision(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

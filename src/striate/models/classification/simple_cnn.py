@@ -9,37 +9,23 @@ from typing import Annotated
 from msgspec import Meta
 from torch import Tensor, nn
 
-from striate.errors import UsageError
 from striate.layers.initialise import he_normal
 from striate.layers.smallest_size import SmallestSize
-from striate.models.network import Classifier, Feature, Logits, NetworkConfig
+from striate.models.classification._stages import Count, Stages, StagesConfig, stage_info
+from striate.models.network import Classifier, Logits
 from striate.structures import Preprocess
 
 __all__ = ["NATIVE_SIZE_UP_TO", "TINY", "VARIANTS", "Config", "SimpleCNN", "build", "recipe"]
 
 NATIVE_SIZE_UP_TO = 96
-SMALLEST_MAP = 2  # pixels a side: a pool that would leave less is left out
-
-Count = Annotated[int, Meta(ge=1)]
 
 
-class Config(NetworkConfig, frozen=True, kw_only=True):
+class Config(StagesConfig, frozen=True, kw_only=True):
     """Settings of the small network; the input's size decides how many stages pool."""
 
-    classes: tuple[str, ...] | int = 10
     preprocess: Preprocess = Preprocess(size=(64, 64), fit="stretch")
-    widths: Annotated[tuple[Count, ...], Meta(min_length=1)] = (32, 64, 128)  # maps of each stage
     convolutions: tuple[Count, ...] = (1, 2, 2)  # in each stage
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.2  # before the last layer
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if len(self.widths) != len(self.convolutions):
-            raise UsageError(
-                "widths and convolutions",
-                f"{len(self.widths)} widths and {len(self.convolutions)} numbers of convolutions",
-                "give one of each for every stage",
-            )
 
 
 class Stage(nn.Sequential):
@@ -62,39 +48,18 @@ class SimpleCNN(Classifier):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.feature_info = _feature_info(config)
+        self.feature_info = stage_info(min(config.preprocess.size), config)
         self.smallest_size = SmallestSize(config.preprocess, self.feature_info[-1].stride)
-        channels, stride = config.preprocess.channels, 1
-        self.stages = nn.ModuleDict()
-        for (name, width, next_stride), convolutions in zip(
-            self.feature_info, config.convolutions, strict=True
-        ):
-            self.stages[name] = Stage(channels, width, convolutions, pool=next_stride > stride)
-            channels, stride = width, next_stride
+        self.stages = Stages(config.preprocess.channels, config, self.feature_info, Stage)
         self.dropout = nn.Dropout(config.dropout)
-        self.fc = nn.Linear(channels, len(self.classes))
+        self.fc = nn.Linear(self.feature_info[-1].channels, len(self.classes))
 
     def forward(self, images: Tensor) -> Logits:  # type: ignore[override]
-        maps = self.normalize(self.smallest_size(images))  # (B, C, H, W)
-        for stage in self.stages.values():
-            maps = stage(maps)  # (B, width, H / stride, W / stride)
+        maps = self.stages(self.normalize(self.smallest_size(images)))  # (B, width, H / stride, W / stride)
         return Logits(self.fc(self.dropout(maps.mean((2, 3)))))  # (B, last width) -> (B, K)
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        maps, found = self.normalize(self.smallest_size(images)), {}
-        for name, stage in self.stages.items():
-            found[name] = maps = stage(maps)
-        return found
-
-
-def _feature_info(config: Config) -> tuple[Feature, ...]:
-    """The stages: each halves the maps while SMALLEST_MAP pixels a side remain."""
-    side, stride, found = min(config.preprocess.size), 1, []
-    for number, width in enumerate(config.widths, start=1):
-        if side // (2 * stride) >= SMALLEST_MAP:
-            stride *= 2
-        found.append(Feature(f"stage{number}", width, stride))
-    return tuple(found)
+        return self.stages.maps(self.normalize(self.smallest_size(images)))
 
 
 VARIANTS = {"simple_cnn": Config()}

@@ -13,11 +13,11 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-from striate.errors import UsageError
 from striate.layers.initialise import he_normal
 from striate.layers.patch_whitening import PatchWhitening
 from striate.layers.smallest_size import SmallestSize
-from striate.models.network import Classifier, Feature, Logits, NetworkConfig
+from striate.models.classification._stages import Count, Stages, StagesConfig, stage_info
+from striate.models.network import Classifier, Logits
 from striate.structures import Preprocess
 
 __all__ = [
@@ -33,30 +33,16 @@ __all__ = [
 ]
 
 NATIVE_SIZE_UP_TO = 64
-SMALLEST_MAP = 2  # pixels a side: a pool that would leave less is left out
-
-Count = Annotated[int, Meta(ge=1)]
 
 
-class Config(NetworkConfig, frozen=True, kw_only=True):
+class Config(StagesConfig, frozen=True, kw_only=True):
     """Settings of the family; the input's size decides how many stages pool."""
 
-    classes: tuple[str, ...] | int = 10
     preprocess: Preprocess = Preprocess(size=(32, 32), fit="stretch")
     patch: Annotated[int, Meta(ge=1, le=7)] = 3  # side of the whitened patches in pixels
     widths: Annotated[tuple[Count, ...], Meta(min_length=1)] = (64, 128, 256)  # maps of each stage
-    convolutions: tuple[Count, ...] = (1, 1, 1)  # in each stage
     logit_scale: Annotated[float, Meta(gt=0)] = 0.5  # of the last layer's outputs
     average_mirror: bool = True  # in use: the mean of the logits of the picture and of its mirror image
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if len(self.widths) != len(self.convolutions):
-            raise UsageError(
-                "widths and convolutions",
-                f"{len(self.widths)} widths and {len(self.convolutions)} numbers of convolutions",
-                "give one of each for every stage",
-            )
 
 
 class Stage(nn.Sequential):
@@ -83,19 +69,14 @@ class Speedrun(Classifier):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.feature_info = _feature_info(config)
-        least = self.feature_info[-1].stride + _lost_to_whitening(config)
-        self.smallest_size = SmallestSize(config.preprocess, least)
+        # An even patch has no middle: it costs a row and a column.
+        lost = 1 - config.patch % 2
+        self.feature_info = stage_info(min(config.preprocess.size) - lost, config)
+        self.smallest_size = SmallestSize(config.preprocess, self.feature_info[-1].stride + lost)
         self.whiten = PatchWhitening(config.preprocess.channels, config.patch)
         self.act = nn.GELU()
-        channels, stride = self.whiten.out_channels, 1
-        self.stages = nn.ModuleDict()
-        for (name, width, next_stride), convolutions in zip(
-            self.feature_info, config.convolutions, strict=True
-        ):
-            self.stages[name] = Stage(channels, width, convolutions, pool=next_stride > stride)
-            channels, stride = width, next_stride
-        self.fc = nn.Linear(channels, len(self.classes), bias=False)
+        self.stages = Stages(self.whiten.out_channels, config, self.feature_info, Stage)
+        self.fc = nn.Linear(self.feature_info[-1].channels, len(self.classes), bias=False)
 
     def forward(self, images: Tensor) -> Logits:  # type: ignore[override]
         values = self.normalize(self.smallest_size(images))  # (B, C, H, W)
@@ -105,37 +86,17 @@ class Speedrun(Classifier):
         return Logits(both.view(2, -1, both.shape[1]).mean(0))
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        maps, found = self._whitened(self.normalize(self.smallest_size(images))), {}
-        for name, stage in self.stages.items():
-            found[name] = maps = stage(maps)
-        return found
+        return self.stages.maps(self._whitened(self.normalize(self.smallest_size(images))))
 
     def _logits(self, values: Tensor) -> Tensor:
-        maps = self._whitened(values)  # (B, 2 C patch^2, H, W)
-        for stage in self.stages.values():
-            maps = stage(maps)  # (B, width, H / stride, W / stride)
+        # (B, 2 C patch^2, H, W) -> (B, width, H / stride, W / stride)
+        maps = self.stages(self._whitened(values))
         logits: Tensor = self.config.logit_scale * self.fc(maps.amax((2, 3)))  # (B, K)
         return logits
 
     def _whitened(self, values: Tensor) -> Tensor:
         maps: Tensor = self.act(self.whiten(values))
         return maps
-
-
-def _lost_to_whitening(config: Config) -> int:
-    """Rows and columns that the first layer costs: one for an even patch, which has no middle."""
-    return 1 - config.patch % 2
-
-
-def _feature_info(config: Config) -> tuple[Feature, ...]:
-    """The stages: each halves the maps while SMALLEST_MAP pixels a side remain."""
-    side = min(config.preprocess.size) - _lost_to_whitening(config)
-    stride, found = 1, []
-    for number, width in enumerate(config.widths, start=1):
-        if side // (2 * stride) >= SMALLEST_MAP:
-            stride *= 2
-        found.append(Feature(f"stage{number}", width, stride))
-    return tuple(found)
 
 
 VARIANTS = {

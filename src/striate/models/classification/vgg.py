@@ -136,6 +136,10 @@ class VGG(Classifier):
         names = {feature.name.replace("conv", "relu"): feature.name for feature in self.feature_info}
         return self.trunk.maps(self.normalize(self.smallest_size(images)), names)
 
+    def _drop_behind(self, last: str) -> None:
+        del self.average, self.dropout, self.fc6, self.fc7, self.fc8
+        self.trunk.cut(last.replace("conv", "relu"))
+
 
 def trunk(config: Config) -> Stack:
     """The five blocks alone, conv1_1 to pool5: values (B, C, H, W) -> (B, 512, H / 32, W / 32)."""

@@ -1,0 +1,247 @@
+"""Every segmentation family trained at an equal budget, beside torchvision's networks in the same trainer.
+
+Usage: python benchmarks/segmentation.py CAMVID [--epochs 8] [--size 96x128] [--networks NAME ...] [--again]
+       [--init MOBILENET] [--out benchmarks/results/segmentation.json] [--page docs/masks.md]
+   or: python benchmarks/segmentation.py --page-only
+
+CAMVID is any data with masks and a test part. Each row is `striate.train(CAMVID, model=NAME, epochs=...,
+size=...)` from drawn weights: the recipe of the network's family, seed 0, as many epochs over as many
+pictures for all; its scores are those of the test part at the pictures' own size. A network of torchvision is
+trained by the same trainer with the recipe, the size and the preprocessing of ours beside it. Networks on a
+VGG-16 of full width are too slow for two cores: theirs, and U-Net's, have the width that the row says. With
+--init, a model file of a MobileNet v2, the networks built on one have a second row that begins with it.
+
+Images a second is the median over the steps of the last epoch, loading included. Every row is written as soon
+as it is there, and a second run goes on behind them; --again does them anew.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from classification import speed, table
+from startup import machine
+
+import striate
+from striate import models
+from striate.ops.device import choose_device
+from striate.training.device import choose_precision, describe
+from striate.training.events import Event, StepEvent
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A network to train."""
+
+    network: str
+    settings: dict[str, Any] = field(default_factory=dict)  # of the network, beside its size
+    recipe_of: str | None = None  # whose recipe it is trained by; None: its own
+    takes_weights: bool = False  # whether it is built on the MobileNet of --init
+
+    @property
+    def label(self) -> str:
+        """How its row is called."""
+        return ", ".join([self.network, *(f"{name} {value}" for name, value in self.settings.items())])
+
+
+NARROW = {"width": 16, "hidden": 512}
+
+ENTRIES = (
+    Entry("fcn8s", NARROW),
+    Entry("deeplab_v1", {"width": 16, "hidden": 128}),
+    Entry("deeplab_v2_vgg16", {"width": 16, "hidden": 128}),
+    Entry("deeplab_v3_resnet50"),
+    Entry("deeplab_v3plus_resnet18"),
+    Entry("deeplab_v3plus_mobilenet_v2", takes_weights=True),
+    Entry("unet", {"width": 16}),
+    Entry("unet_same", {"width": 16}),
+    Entry("unet_resnet18"),
+    Entry("unet_mobilenet_v2", takes_weights=True),
+    Entry("reseg", {"width": 16}),
+    Entry("fcn_resnet50"),
+    Entry("torchvision:fcn_resnet50", recipe_of="fcn_resnet50"),
+    Entry("deeplab_v3_resnet50_torchvision"),
+    Entry("torchvision:deeplabv3_resnet50", recipe_of="deeplab_v3_resnet50_torchvision"),
+    Entry("torchvision:deeplabv3_mobilenet_v3_large", recipe_of="deeplab_v3plus_mobilenet_v2"),
+    Entry("torchvision:lraspp_mobilenet_v3_large", recipe_of="deeplab_v3plus_mobilenet_v2"),
+)
+
+
+def main() -> None:
+    """Train and write."""
+    options = arguments()
+    found = known(options)
+    if not options.page_only:
+        for entry, weights in wanted(options):
+            train_row(found, entry, weights, options)
+    options.page.parent.mkdir(exist_ok=True)
+    options.page.write_text(page(found))
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("data", nargs="?", help="what `striate train` takes")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--size", default="96x128", help="height x width")
+    parser.add_argument("--init", type=Path, help="model file or folder of a mobilenet_v2")
+    names = [entry.network for entry in ENTRIES]
+    parser.add_argument("--networks", nargs="+", choices=names, metavar="NAME")
+    parser.add_argument("--again", action="store_true", help="also what is in the file already")
+    parser.add_argument("--page-only", action="store_true", help="train nothing")
+    here = Path(__file__).parent
+    parser.add_argument("--out", type=Path, default=here / "results" / "segmentation.json")
+    parser.add_argument("--page", type=Path, default=here.parent / "docs" / "masks.md")
+    options = parser.parse_args()
+    if options.data is None and not options.page_only:
+        parser.error("CAMVID: what to train on")
+    return options
+
+
+def known(options: argparse.Namespace) -> dict[str, Any]:
+    """What the file holds, or the beginning of it; rows to be added to must have the same budget."""
+    if options.page_only:
+        alone: dict[str, Any] = json.loads(options.out.read_text())
+        return alone
+    settings = {
+        "data": Path(options.data).stem,
+        "epochs": options.epochs,
+        "size": [int(side) for side in options.size.split("x")],
+        "seed": 0,
+    }
+    empty = {"what": __doc__.partition("\n")[0], "settings": settings, "rows": []}
+    found: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else empty
+    if found["settings"] == settings:
+        return found
+    if options.again:
+        return empty
+    raise SystemExit(f"{options.out}: its rows have {found['settings']}; give --again, or another --out")
+
+
+def wanted(options: argparse.Namespace) -> Iterator[tuple[Entry, Path | None]]:
+    """Each network that is asked for, and again with the weights where there are some for it."""
+    for entry in ENTRIES:
+        if options.networks is None or entry.network in options.networks:
+            yield entry, None
+            if options.init and entry.takes_weights:
+                yield entry, options.init
+
+
+def train_row(found: dict[str, Any], entry: Entry, weights: Path | None, options: argparse.Namespace) -> None:
+    """Train one network and add its row to `found` and to the file; nothing where it has one."""
+    label = entry.label + (", ImageNet weights" if weights else "")
+    others = [row for row in found["rows"] if row["label"] != label]
+    if len(others) < len(found["rows"]) and not options.again:
+        return
+    row = {"label": label, **trained(entry, weights, options.data, found["settings"])}
+    order = [other.label for other in ENTRIES]
+    found["rows"] = sorted(
+        [*others, row], key=lambda one: order.index(one["label"].removesuffix(", ImageNet weights"))
+    )
+    names = ("striate", "torch", "torchvision", "numpy", "pillow")
+    found["machine"] = machine() | {"versions": {package: version(package) for package in names}}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    print("  ".join(cells(row)), flush=True)
+
+
+def trained(entry: Entry, weights: Path | None, data: str, settings: Mapping[str, Any]) -> Row:
+    """What came of one network."""
+    load, steps = os.getloadavg()[0], list[StepEvent]()
+
+    def note(event: Event) -> None:
+        if isinstance(event, StepEvent):
+            steps.append(event)
+
+    recipe = {}
+    if entry.recipe_of is not None:
+        family = models.family_of(entry.recipe_of)
+        recipe = family.recipe(family.VARIANTS[entry.recipe_of])
+    training = {**recipe.get("training", {}), "eval_every": settings["epochs"]}
+    with tempfile.TemporaryDirectory() as folder:
+        run = striate.train(
+            data,
+            model=entry.network,
+            out=Path(folder) / "run",
+            settings={**recipe, "training": training, "network": entry.settings},
+            epochs=settings["epochs"],
+            size=tuple(settings["size"]),
+            seed=settings["seed"],
+            init=weights,
+            on_event=note,
+        )
+        cost = striate.summary(run.folder)
+    device = choose_device("auto")
+    return {
+        "input": list(cost.input_shape),
+        **run.metrics,
+        "parameters": cost.parameters,
+        "macs": cost.macs,
+        "images_per_second": round(speed(steps), 1),
+        "seconds": round(run.seconds, 1),
+        "device": describe(device, choose_precision("auto", device), torch.get_num_threads()),
+        "load_average_before": round(load, 2),
+    }
+
+
+HEAD = (
+    "network",
+    "input",
+    "mean IoU",
+    "pixel accuracy",
+    "Dice",
+    "parameters",
+    "MMACs",
+    "images/s",
+    "seconds",
+)
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """One row of the table."""
+    return (
+        row["label"],
+        "x".join(map(str, row["input"])),
+        *(f"{100 * row[name]:.1f} %" for name in ("mean_iou", "pixel_accuracy", "dice")),
+        f"{row['parameters']:,}",
+        f"{row['macs'] / 1e6:,.1f}",
+        f"{row['images_per_second']:,.0f}",
+        f"{row['seconds']:,.0f}",
+    )
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """The page about the networks for masks, every figure from the JSON file."""
+    settings = found["settings"]
+    height, width = settings["size"]
+    devices = ", ".join(sorted({row["device"] for row in found["rows"]}))
+    versions = ", ".join(f"{name} {number}" for name, number in found["machine"]["versions"].items())
+    lines = [
+        "# Networks for masks compared",
+        "",
+        "Written by `benchmarks/segmentation.py`; do not edit. How each figure is measured is told there.",
+        "",
+        f"Every family on {settings['data']} at {height}x{width}, its training pictures seen "
+        f"{settings['epochs']} times, from drawn weights (or with an encoder that knows ImageNet, where the "
+        "row says so) and with the family's own recipe; scores of the test part, one seed. So short a budget "
+        "favours small networks and those that begin with something: it does not tell how good one gets.",
+        "",
+        *table(HEAD, [cells(row) for row in found["rows"]]),
+        "",
+        f"Measured on {found['machine']['cpu']}: {devices}; {versions}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Networks that name the class of each pixel, one family a file."""

@@ -1,0 +1,139 @@
+"""VGG as the encoder of the first segmentation networks, its fully connected layers made convolutions."""
+
+from collections.abc import Mapping
+from math import isqrt
+from typing import Any
+
+from torch import Tensor, nn
+
+from striate.layers.initialise import he_normal
+from striate.layers.stack import Stack
+from striate.models.classification import vgg
+from striate.models.network import Classifier
+from striate.models.segmentation._backbone import backbone, with_prefix
+from striate.structures import Preprocess
+
+__all__ = [
+    "VGG_DEPTHS",
+    "dense_vgg",
+    "draw_fully_connected",
+    "fully_connected",
+    "name_of",
+    "recipe_for_vgg",
+    "subsampled",
+    "vgg_backbone",
+    "with_kernels",
+]
+
+VGG_DEPTHS = tuple[vgg.Count, vgg.Count, vgg.Count, vgg.Count, vgg.Count]
+
+
+def name_of(depths: tuple[int, ...]) -> str | None:
+    """The VGG that has so many convolutions in its blocks, by its public name; None where there is none."""
+    named = ("vgg11", "vgg13", "vgg16", "vgg19")
+    return next((name for name in named if vgg.VARIANTS[name].depths == depths), None)
+
+
+def vgg_backbone(preprocess: Preprocess, features: tuple[str, ...], **settings: Any) -> Classifier:
+    """A VGG cut behind pool5, which gives `features` alone: the other maps need no memory then.
+
+    `settings` are further fields of VGG's Config.
+    """
+    # Of what is cut off at once, fc6 and fc7, nothing large shall be drawn.
+    encoder = backbone("vgg16", "pool5", preprocess, grid=1, hidden=1, **settings)
+    encoder.feature_info = tuple(info for info in encoder.feature_info if info.name in features)
+    return encoder
+
+
+def dense_vgg(preprocess: Preprocess, depths: tuple[int, ...], width: int, output_stride: int) -> Classifier:
+    """DeepLab's VGG: 3x3 pools, the last of them without a stride, and convolutions spread behind them.
+
+    Value j of pool5 lies at pixel `output_stride * j`, and sizes round up, so that the last one lies on the
+    last pixel or beyond.
+    """
+    pools = {"first_pools": 2, "pool4": 2 if output_stride == 16 else 1, "pool5": 1}
+    return vgg_backbone(
+        preprocess,
+        ("pool5",),
+        depths=depths,
+        width=width,
+        output_stride=output_stride,
+        pool_ceil=True,
+        **{name: {"kernel": 3, "stride": stride, "padding": 1} for name, stride in pools.items()},
+    )
+
+
+def fully_connected(channels: int, hidden: int, classes: int, dilation: int, dropout: float) -> Stack:
+    """DeepLab's fc6 (3x3, its taps `dilation` apart), fc7 and fc8 (1x1): maps -> scores of the same size."""
+    return Stack(
+        {
+            "fc6": nn.Conv2d(channels, hidden, 3, padding=dilation, dilation=dilation),
+            "relu6": nn.ReLU(inplace=True),
+            "dropout6": nn.Dropout(dropout),
+            "fc7": nn.Conv2d(hidden, hidden, 1),
+            "relu7": nn.ReLU(inplace=True),
+            "dropout7": nn.Dropout(dropout),
+            "fc8": nn.Conv2d(hidden, classes, 1),
+        }
+    )
+
+
+def draw_fully_connected(layers: Stack) -> None:
+    """Draw the weights of `fully_connected`: He's, and in fc8 of a deviation of 0.01; biases become 0."""
+    he_normal(layers)
+    nn.init.normal_(layers.get_submodule("fc8").get_parameter("weight"), std=0.01)
+
+
+def recipe_for_vgg() -> dict[str, dict[str, object]]:
+    """Training and augmentation settings for what is built on a VGG without batch norm.
+
+    AdamW at a low rate and a limit on the gradient train it from drawn weights too, without rates for each
+    layer that are cut by hand.
+    """
+    training: dict[str, object] = {
+        "optimiser": "adamw",
+        "learning_rate": 1e-4,
+        "weight_decay": 0.01,
+        "schedule": "cosine",
+        "warmup_epochs": 2.0,
+        "clip_norm": 5.0,
+        "batch_size": 8,
+        "epochs": 60,
+    }
+    return {"training": training, "augment": {"flip": 0.5, "zoom": [0.5, 2.0], "jitter": 0.2}}
+
+
+def with_kernels(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weights of a VGG: for `backbone.`, and fc6 (units, maps, 7, 7) and fc7 (units, units, 1, 1).
+
+    The last layer, fc8, is left out: it is for other classes.
+    """
+    trunk = {name: tensor for name, tensor in state_dict.items() if name.startswith("trunk.")}
+    channels = [tensor for tensor in trunk.values() if tensor.ndim == 4][-1].shape[0]
+    fc6, fc7 = state_dict["fc6.weight"], state_dict["fc7.weight"]
+    side = isqrt(fc6.shape[1] // channels)
+    layers = {
+        "fc6.weight": fc6.reshape(len(fc6), channels, side, side),
+        "fc6.bias": state_dict["fc6.bias"],
+        "fc7.weight": fc7[:, :, None, None],
+        "fc7.bias": state_dict["fc7.bias"],
+    }
+    return with_prefix(trunk, "backbone."), layers
+
+
+def subsampled(layers: Mapping[str, Tensor], hidden: int) -> dict[str, Tensor]:
+    """fc6 and fc7 of a VGG thinned out to `hidden` units and 3x3 pixels.
+
+    Of 4096 units every 4th stays for 1024, and of 7x7 pixels the first, the middle and the last along
+    each axis: at a stride of 8 instead of 32 those are 12 apart. Chen et al. 2015 (arXiv:1412.7062), section
+    3.2, decimate so too, and do not tell which units they keep.
+    """
+    fc6, fc7 = layers["fc6.weight"], layers["fc7.weight"]
+    units = slice(None, None, max(1, len(fc6) // hidden))
+    taps = slice(None, None, max(1, (fc6.shape[-1] - 1) // 2))
+    return {
+        "fc6.weight": fc6[units, :, taps, taps],
+        "fc6.bias": layers["fc6.bias"][units],
+        "fc7.weight": fc7[units, units],
+        "fc7.bias": layers["fc7.bias"][units],
+    }

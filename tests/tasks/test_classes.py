@@ -1,0 +1,28 @@
+"""A dataset's masks in the class ids of a model."""
+
+import numpy as np
+import pytest
+
+from striate.errors import DataError
+from striate.structures import IGNORE
+from striate.tasks._classes import match_classes
+
+
+def test_a_mask_is_mapped_by_name_and_void_stays_void() -> None:
+    match = match_classes(("sky", "road", "car"), ("Car", "sky"))
+    mask = np.array([[0, 1, IGNORE], [1, 0, 0]], np.uint8)
+    mapped = match.mapped(mask)
+    assert mapped.tolist() == [[2, 0, IGNORE], [0, 2, 2]]
+    assert mapped.dtype == np.uint8
+    assert mask[0, 0] == 0
+
+
+def test_an_id_beyond_the_data_s_classes_is_refused() -> None:
+    with pytest.raises(DataError, match=r"class id 2, and the data has 2 classes"):
+        match_classes(("a", "b", "c"), ("b", "a")).mapped(np.array([[1, 2]], np.uint8))
+
+
+def test_a_mask_of_255_classes_is_mapped() -> None:
+    names = tuple(f"class {number}" for number in range(255))
+    mask = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    assert (match_classes(names, names).mapped(mask) == mask).all()
