@@ -38,6 +38,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from rows import rows_of
 from startup import machine
 
 import striate
@@ -133,15 +134,14 @@ def known(options: argparse.Namespace) -> dict[str, Any]:
         "pictures": options.pictures,
         "seed": 0,
     }
-    empty = {"what": __doc__.partition("\n")[0], "settings": settings, "rows": []}
-    if not options.out.exists():
-        return empty
-    found: dict[str, Any] = json.loads(options.out.read_text())
-    if found["settings"] != settings:
-        if options.again:
-            return empty
-        raise SystemExit(f"{options.out}: its rows have {found['settings']}; give --again, or another --out")
-    return found
+    rows = rows_of(options.out, settings, options.again) or []
+    names = ("striate", "torch", "torchvision", "timm", "numpy", "pillow")
+    return {
+        "what": __doc__.partition("\n")[0],
+        "settings": settings,
+        "machine": machine() | {"versions": {package: version(package) for package in names}},
+        "rows": rows,
+    }
 
 
 def write_pictures(dataset: Dataset, count: int, folder: Path) -> None:
@@ -189,8 +189,6 @@ def train_row(
     }
     refuse_unlike(row, others)
     found["rows"] = [*others, row]
-    names = ("striate", "torch", "torchvision", "timm", "numpy", "pillow")
-    found["machine"] = machine() | {"versions": {package: version(package) for package in names}}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(found, indent=1) + "\n")
     print(

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rows import rows_of
 from startup import machine
 from torch import Tensor, nn
 
@@ -91,7 +92,7 @@ def main() -> None:
         "optimiser": "adamw, constant rate, no weight decay",
         "rates": RATES,
     }
-    rows = known_rows(options.out, settings, options.again)
+    rows: dict[str, dict[str, Any]] = rows_of(options.out, settings, options.again) or {}
     for size in sorted(sizes(options, dataset), key=lambda size: size.macs):
         is_known = size.name in rows and NOT_RUN not in rows[size.name]
         if is_known and not options.again:
@@ -133,19 +134,6 @@ def chosen(dataset: Dataset, classes: int, each: int) -> Dataset:
             f"{dataset.name}: there are not {each} training pictures of each of {classes} classes"
         )
     return replace(dataset, items=tuple(items))
-
-
-def known_rows(path: Path, settings: Mapping[str, Any], again: bool) -> dict[str, dict[str, Any]]:
-    """The rows in `path` that stay: of the same settings. Others are dropped with `again`, else refused."""
-    if not path.exists():
-        return {}
-    found = json.loads(path.read_text())
-    if found["settings"] != json.loads(json.dumps(settings)):
-        if again:
-            return {}
-        raise SystemExit(f"{path}: its settings are {found['settings']}; give --again, or another --out")
-    rows: dict[str, dict[str, Any]] = found["rows"]
-    return rows
 
 
 def classifiers() -> list[str]:

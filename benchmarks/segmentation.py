@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 from classification import speed, table
+from rows import rows_of
 from startup import machine
 
 import striate
@@ -118,13 +119,14 @@ def known(options: argparse.Namespace) -> dict[str, Any]:
         "size": [int(side) for side in options.size.split("x")],
         "seed": 0,
     }
-    empty = {"what": __doc__.partition("\n")[0], "settings": settings, "rows": []}
-    found: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else empty
-    if found["settings"] == settings:
-        return found
-    if options.again:
-        return empty
-    raise SystemExit(f"{options.out}: its rows have {found['settings']}; give --again, or another --out")
+    rows = rows_of(options.out, settings, options.again) or []
+    names = ("striate", "torch", "torchvision", "numpy", "pillow")
+    return {
+        "what": __doc__.partition("\n")[0],
+        "settings": settings,
+        "machine": machine() | {"versions": {package: version(package) for package in names}},
+        "rows": rows,
+    }
 
 
 def wanted(options: argparse.Namespace) -> Iterator[tuple[Entry, Path | None]]:
@@ -147,8 +149,6 @@ def train_row(found: dict[str, Any], entry: Entry, weights: Path | None, options
     found["rows"] = sorted(
         [*others, row], key=lambda one: order.index(one["label"].removesuffix(", ImageNet weights"))
     )
-    names = ("striate", "torch", "torchvision", "numpy", "pillow")
-    found["machine"] = machine() | {"versions": {package: version(package) for package in names}}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(found, indent=1) + "\n")
     print("  ".join(cells(row)), flush=True)

@@ -87,7 +87,7 @@ def run_settings(
     base = [
         Layer("DATA", {"data": {"source": lasting_source(source)}}),
         Layer(f"default of {name}", {"network": msgspec.to_builtins(default)}),
-        Layer(f"recipe of {name}", family.recipe(default) if hasattr(family, "recipe") else {}),
+        Layer(f"recipe of {name}", family.recipe(msgspec.structs.replace(default, classes=dataset.classes))),
         *([Layer("fine-tuning", start.tuning)] if start else []),
         Layer("the data", {"network": {"classes": dataset.classes}}),
         *_size_of_pictures(family, facts),

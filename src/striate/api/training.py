@@ -600,9 +600,10 @@ def _has_run(folder: Path) -> bool:
 
 
 def _active(settings: Settings) -> Iterator[tuple[str, object]]:
-    """The settings that differ from doing nothing."""
+    """The settings that were changed."""
+    defaults = msgspec.structs.asdict(type(settings)())
     for name, value in msgspec.structs.asdict(settings).items():
-        if value:
+        if value != defaults[name]:
             yield name, value
 
 

@@ -1,9 +1,9 @@
 """Networks by name. Each family is one file in the folder of its task; nothing is registered.
 
 A family file offers `Config`, `VARIANTS` (public name -> Config), `TINY` (a Config of at most a million
-parameters with every branch), `build(config)`, and may offer `TINIES` (name -> Config, as small: the forms
-whose code is not that of TINY; the conformance suite runs over them too), `recipe(config)` (values for the
-training and augment settings that train it well), `start_from(network, images)` (starting weights that
+parameters with every branch), `build(config)`, `recipe(config)` (values for the training and augment settings
+that train it well), and may offer `TINIES` (name -> Config, as small: the forms whose code is not that of
+TINY; the conformance suite runs over them too), `start_from(network, images)` (starting weights that
 depend on training pictures), `NATIVE_SIZE_UP_TO` and `from_SOURCE(state_dict)`.
 """
 

@@ -4,7 +4,7 @@ numpy and Pillow only: the same code turns the dense outputs of every engine int
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ __all__ = ["Scores"]
 class Scores(Protocol):
     """What an evaluation found, whatever the task."""
 
+    columns: ClassVar[tuple[tuple[str, str], ...]]  # keys of a row of `classes` to show, and headings
+    unit: ClassVar[str]  # what `confusion` and `worst_pairs` count: "pictures", "pixels"
     values: dict[str, float]  # by name, fractions 0..1
     class_names: tuple[str, ...]
     confusion: NDArray[np.int64]  # (K, K): row = truth, column = prediction
@@ -22,16 +24,6 @@ class Scores(Protocol):
     @property
     def headline(self) -> tuple[tuple[str, float], ...]:
         """What sums it up, the most telling first: (what to call it, fraction 0..1)."""
-        ...
-
-    @property
-    def columns(self) -> tuple[tuple[str, str], ...]:
-        """Keys of a row of `classes` to show, each with its heading; a float is a fraction 0..1."""
-        ...
-
-    @property
-    def unit(self) -> str:
-        """What `confusion` and `worst_pairs` count: "pictures", "pixels"."""
         ...
 
     @property

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,6 +145,9 @@ class ClassRow(TypedDict):
 class Scores:
     """What an evaluation found."""
 
+    columns: ClassVar[tuple[tuple[str, str], ...]] = COLUMNS
+    unit: ClassVar[str] = "pictures"  # what `confusion` and `worst_pairs` count
+
     values: dict[str, float]  # top1 top5 macro_precision macro_recall macro_f1 ece, each 0..1
     classes: tuple[ClassRow, ...]
     confusion: NDArray[np.int64]  # (K, K): row = truth, column = prediction
@@ -156,16 +159,6 @@ class Scores:
         """What sums it up; of five classes or fewer the truth is always among the first five."""
         shown = ((key, label) for key, label in HEADLINE if key != "top5" or len(self.class_names) > 5)
         return tuple((label, self.values[key]) for key, label in shown)
-
-    @property
-    def columns(self) -> tuple[tuple[str, str], ...]:
-        """What to show of each class."""
-        return COLUMNS
-
-    @property
-    def unit(self) -> str:
-        """What the confusion matrix counts."""
-        return "pictures"
 
     def worst_pairs(self, count: int = 5) -> tuple[tuple[str, str, int], ...]:
         """The most frequent mistakes as (true class, predicted class, pictures), most first."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,6 +159,9 @@ class ClassRow(TypedDict):
 class Scores:
     """What an evaluation found."""
 
+    columns: ClassVar[tuple[tuple[str, str], ...]] = COLUMNS
+    unit: ClassVar[str] = "pixels"  # what `confusion` and `worst_pairs` count
+
     # mean_iou pixel_accuracy class_accuracy dice frequency_iou, of two classes also pixel_error; each 0..1
     values: dict[str, float]
     classes: tuple[ClassRow, ...]
@@ -170,16 +173,6 @@ class Scores:
     def headline(self) -> tuple[tuple[str, float], ...]:
         """What sums it up."""
         return tuple((label, self.values[key]) for key, label in HEADLINE)
-
-    @property
-    def columns(self) -> tuple[tuple[str, str], ...]:
-        """What to show of each class."""
-        return COLUMNS
-
-    @property
-    def unit(self) -> str:
-        """What the confusion matrix counts."""
-        return "pixels"
 
     def worst_pairs(self, count: int = 5) -> tuple[tuple[str, str, int], ...]:
         """The most frequent mistakes as (true class, predicted class, pixels), most first."""

@@ -24,6 +24,7 @@ from striate.layers.local_response_norm import LocalResponseNorm
 from striate.layers.smallest_size import SmallestSize, smallest_side
 from striate.layers.stack import Stack
 from striate.models.network import Classifier, Feature, Logits, NetworkConfig
+from striate.models.renaming import renamed
 from striate.structures import Preprocess
 
 __all__ = [
@@ -244,8 +245,4 @@ def from_torchvision(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of torchvision's AlexNet under the names used here."""
     names = {f"features.{index}": f"trunk.conv{n}" for n, index in enumerate((0, 3, 6, 8, 10), start=1)}
     names |= {f"classifier.{index}": f"fc{n}" for n, index in enumerate((1, 4, 6), start=6)}
-    renamed = {}
-    for name, tensor in state_dict.items():
-        layer, dot, kind = name.rpartition(".")
-        renamed[names.get(layer, layer) + dot + kind] = tensor
-    return renamed
+    return renamed(state_dict, names.items())

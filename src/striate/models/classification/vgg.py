@@ -28,6 +28,7 @@ from striate.layers.local_response_norm import LocalResponseNorm
 from striate.layers.smallest_size import SmallestSize, smallest_side
 from striate.layers.stack import Stack
 from striate.models.network import Classifier, Feature, Logits, NetworkConfig
+from striate.models.renaming import renamed
 from striate.structures import Preprocess
 
 __all__ = [
@@ -259,11 +260,7 @@ def from_torchvision(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     torchvision numbers all layers in a row; a longer gap between two convolutions has a pool in it.
     """
     names = {"classifier.0": "fc6", "classifier.3": "fc7", "classifier.6": "fc8"} | _trunk_names(state_dict)
-    renamed = {}
-    for name, tensor in state_dict.items():
-        layer, dot, kind = name.rpartition(".")
-        renamed[names.get(layer, layer) + dot + kind] = tensor
-    return renamed
+    return renamed(state_dict, names.items())
 
 
 def _trunk_names(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
