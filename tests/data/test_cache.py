@@ -109,7 +109,7 @@ def test_equal_geometries_are_one_object() -> None:
 @pytest.mark.parametrize(
     ("color", "channels"), [("rgb", 3), ("gray", 1), ("hsv", 3)], ids=["rgb", "gray", "hsv"]
 )
-def test_pictures_for_cutting_keep_1_14_times_the_input_and_are_never_enlarged(
+def test_pictures_for_cutting_keep_what_the_least_cut_needs_and_are_never_enlarged(
     color: str, channels: int
 ) -> None:
     spec = Preprocess(
@@ -119,22 +119,29 @@ def test_pictures_for_cutting_keep_1_14_times_the_input_and_are_never_enlarged(
         mean=(0.5,) * channels,
         std=(0.5,) * channels,
     )
-    pictures = Pictures.for_cutting(dataset_of([(114, 228), (228, 114), (30, 40)])[0], spec, Budget(1 << 20))
+    pictures = for_cutting(dataset_of([(200, 400), (400, 200), (30, 40)])[0], spec, Budget(1 << 20))
     shapes = [pictures.one(index)[0].shape for index in range(3)]
-    assert shapes == [(57, 114, channels), (114, 57, channels), (30, 40, channels)]
+    assert shapes == [(100, 200, channels), (200, 100, channels), (30, 40, channels)]
     assert pictures.one(0)[1].scale_x == 0.5
 
 
+@pytest.mark.parametrize(("least", "side"), [(1.0, 50), (0.64, 63), (0.25, 100), (0.01, 100)])
+def test_the_side_kept_follows_from_the_least_cut_up_to_twice_the_input(least: float, side: int) -> None:
+    spec = Preprocess(size=(50, 50), fit="letterbox")
+    pictures = Pictures.for_cutting(dataset_of([(200, 300)])[0], spec, least, Budget(1 << 20))
+    assert min(pictures.one(0)[0].shape[:2]) == side
+
+
 def test_a_larger_resize_to_decides_what_is_kept_for_cutting() -> None:
-    spec = Preprocess(size=(50, 50), fit="crop", resize_to=80)
-    pictures = Pictures.for_cutting(dataset_of([(160, 200)])[0], spec, Budget(1 << 20))
-    assert pictures.one(0)[0].shape == (80, 100, 3)
+    spec = Preprocess(size=(50, 50), fit="crop", resize_to=120)
+    pictures = for_cutting(dataset_of([(240, 300)])[0], spec, Budget(1 << 20))
+    assert pictures.one(0)[0].shape == (120, 150, 3)
 
 
 def test_hue_is_made_once_by_the_cut_and_not_in_what_is_kept() -> None:
     spec = Preprocess(size=(50, 50), fit="crop", color="hsv")
     dataset, _ = dataset_of([(40, 40)])
-    kept = Pictures.for_cutting(dataset, spec, Budget(1 << 20)).one(0)[0]
+    kept = for_cutting(dataset, spec, Budget(1 << 20)).one(0)[0]
     np.testing.assert_array_equal(kept, dataset.sample(0).image)
 
 
@@ -142,7 +149,7 @@ def test_hue_is_made_once_by_the_cut_and_not_in_what_is_kept() -> None:
 def test_pictures_for_cutting_are_within_one_level_of_apply(interpolation: str) -> None:
     spec = Preprocess(size=(50, 50), interpolation=interpolation)  # type: ignore[arg-type]
     dataset, _ = dataset_of([(130, 200), (90, 61), (40, 300)])
-    pictures = Pictures.for_cutting(dataset, spec, Budget(1 << 20))
+    pictures = for_cutting(dataset, spec, Budget(1 << 20))
     shrunk = replace(spec, fit="shorter", size=(57, 57))
     whole = replace(spec, fit="none")
     for index, exact_spec in enumerate((shrunk, shrunk, whole)):
@@ -157,7 +164,7 @@ def test_a_gray_picture_is_kept_in_colour_for_cutting_where_the_network_takes_co
     PIL.Image.fromarray(gray).save(photos / "gray.png")
     dataset = dataset_at(photos)
     (index,) = (number for number, item in enumerate(dataset.items) if item.key == "gray.png")
-    kept, _ = Pictures.for_cutting(dataset, SPEC, Budget(1 << 20)).one(index)
+    kept, _ = for_cutting(dataset, SPEC, Budget(1 << 20)).one(index)
     exact, _ = apply(Preprocess(size=(10, 10), fit="shorter"), gray[:, :, None])
     np.testing.assert_array_equal(kept, exact)
     assert kept.shape == (10, 13, 3)
@@ -335,6 +342,13 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return keys
 
 
+def for_cutting(
+    dataset: Dataset, spec: Preprocess, budget: Budget, space: DiskSpace | None = None
+) -> Pictures:
+    """`Pictures.for_cutting` of a quarter of the area at least."""
+    return Pictures.for_cutting(dataset, spec, 0.25, budget, space)
+
+
 def for_zooming(
     dataset: Dataset, spec: Preprocess, budget: Budget, space: DiskSpace | None = None
 ) -> Pictures:
@@ -344,7 +358,7 @@ def for_zooming(
 
 Make = Callable[..., Pictures]
 EVERY = pytest.mark.parametrize(
-    "make", [Pictures.for_input, Pictures.for_cutting, for_zooming], ids=["input", "cutting", "zooming"]
+    "make", [Pictures.for_input, for_cutting, for_zooming], ids=["input", "cutting", "zooming"]
 )
 
 
@@ -424,7 +438,7 @@ def test_pictures_for_the_input_and_for_cutting_have_different_caches(photos: Pa
     spec = Preprocess(size=(8, 8), fit="stretch")
     shapes = [
         make(dataset, spec, Budget(0), space).one(2)[0].shape
-        for make in (Pictures.for_input, Pictures.for_cutting)
+        for make in (Pictures.for_input, for_cutting)
     ]
     assert shapes == [(8, 8, 3), (10, 13, 3)]
 
@@ -436,7 +450,7 @@ def test_a_processor_with_another_filter_has_a_cache_of_its_own(
     folders = set()
     for resize in (lambda _, size: np.zeros((*size, 3), np.uint8), None):
         monkeypatch.setattr("striate.data.resample.resampler", lambda _, resize=resize: resize)
-        pictures = Pictures.for_cutting(dataset, SPEC, Budget(0), space)
+        pictures = for_cutting(dataset, SPEC, Budget(0), space)
         assert pictures.one(2)[0].any() == (resize is None)
         assert pictures.disk is not None
         folders.add(pictures.disk.folder)

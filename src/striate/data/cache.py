@@ -26,8 +26,7 @@ __all__ = ["Budget", "CacheConfig", "Pictures", "available_memory"]
 
 _SHARE = 0.4  # of the available memory, where no budget is given
 _FALLBACK = 4 << 30  # bytes assumed available on a system that does not tell
-_MOST_KEPT = 2.0  # sides kept for random zooms per side that fits the input
-_MARGIN = 1.14  # side kept for random cuts per side of the input: 256 for 224
+_MOST_KEPT = 2.0  # sides kept for random cuts and zooms per side of the input
 
 Prepare = Callable[[Image], tuple[Image, Geometry]]
 """What is kept of a decoded picture, and where its pixels went."""
@@ -123,17 +122,24 @@ class Pictures:
 
     @classmethod
     def for_cutting(
-        cls, dataset: Dataset, spec: Preprocess, budget: Budget, space: DiskSpace | None = None
+        cls,
+        dataset: Dataset,
+        spec: Preprocess,
+        least: float,
+        budget: Budget,
+        space: DiskSpace | None = None,
     ) -> "Pictures":
-        """Pictures for random resized crops: the shorter side at most 1.14 times the input's, never enlarged.
+        """Pictures for random resized crops of at least the share `least` of the area, never enlarged.
 
-        So a cut of 1/1.14 of the side, 77 % of a square picture's area, is still no enlargement: 256 pixels
-        for an input of 224. A larger `resize_to` wins. The pixels are within one level of `preprocess.apply`.
+        The shorter side is kept so long that the least cut of a square picture needs no enlargement, up to
+        twice the input's, which is a quarter of the area: smaller cuts are blurred, and training on them
+        costs accuracy. A larger `resize_to` wins. The pixels are within one level of `preprocess.apply`.
         """
         # Only training cuts, so that everything else does without torch.
         from striate.data.resample import resampler
 
-        shorter = max(spec.resize_to or 0, math.ceil(_MARGIN * max(spec.inner_size)))
+        times = min(1 / math.sqrt(least), _MOST_KEPT)
+        shorter = max(spec.resize_to or 0, math.ceil(times * max(spec.inner_size)))
         # The spec itself prepares the cut: turning that to gray again changes nothing, to HSV it would.
         color = "rgb" if spec.color == "hsv" else spec.color
         whole = replace(spec, fit="none", color=color, border=0, resize_to=None, max_size=None)

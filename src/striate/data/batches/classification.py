@@ -24,7 +24,7 @@ def for_training(
     if augment.scale is None:
         pictures = caches.for_input(dataset, spec)
     else:
-        pictures = Pictures.for_cutting(dataset, spec, caches.budget, caches.disk)
+        pictures = Pictures.for_cutting(dataset, spec, augment.scale[0], caches.budget, caches.disk)
     return Training(pictures, indices, _labels(dataset, indices), Augmentation(augment, spec))
 
 
