@@ -148,9 +148,9 @@ def test_hue_is_made_once_by_the_cut_and_not_in_what_is_kept() -> None:
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_pictures_for_cutting_are_within_one_level_of_apply(interpolation: str) -> None:
     spec = Preprocess(size=(50, 50), interpolation=interpolation)  # type: ignore[arg-type]
-    dataset, _ = dataset_of([(130, 200), (90, 61), (40, 300)])
+    dataset, _ = dataset_of([(260, 400), (180, 122), (40, 300)])
     pictures = for_cutting(dataset, spec, Budget(1 << 20))
-    shrunk = replace(spec, fit="shorter", size=(57, 57))
+    shrunk = replace(spec, fit="shorter", size=(100, 100))
     whole = replace(spec, fit="none")
     for index, exact_spec in enumerate((shrunk, shrunk, whole)):
         exact, geometry = apply(exact_spec, dataset.sample(index).image)
@@ -165,9 +165,9 @@ def test_a_gray_picture_is_kept_in_colour_for_cutting_where_the_network_takes_co
     dataset = dataset_at(photos)
     (index,) = (number for number, item in enumerate(dataset.items) if item.key == "gray.png")
     kept, _ = for_cutting(dataset, SPEC, Budget(1 << 20)).one(index)
-    exact, _ = apply(Preprocess(size=(10, 10), fit="shorter"), gray[:, :, None])
+    exact, _ = apply(Preprocess(size=(16, 16), fit="shorter"), gray[:, :, None])
     np.testing.assert_array_equal(kept, exact)
-    assert kept.shape == (10, 13, 3)
+    assert kept.shape == (16, 21, 3)
 
 
 def test_many_threads_fill_it_with_each_picture_whole() -> None:
@@ -437,10 +437,9 @@ def test_pictures_for_the_input_and_for_cutting_have_different_caches(photos: Pa
     dataset, space = dataset_at(photos), DiskSpace(tmp_path / "cache", 1 << 30)
     spec = Preprocess(size=(8, 8), fit="stretch")
     shapes = [
-        make(dataset, spec, Budget(0), space).one(2)[0].shape
-        for make in (Pictures.for_input, for_cutting)
+        make(dataset, spec, Budget(0), space).one(2)[0].shape for make in (Pictures.for_input, for_cutting)
     ]
-    assert shapes == [(8, 8, 3), (10, 13, 3)]
+    assert shapes == [(8, 8, 3), (16, 21, 3)]
 
 
 def test_a_processor_with_another_filter_has_a_cache_of_its_own(

@@ -83,7 +83,7 @@ def test_random_cuts_are_taken_from_larger_pictures_and_val_is_not_cut(dataset: 
     made = make_loaders(
         dataset, spec, classification, TrainingConfig(workers=0), AugmentConfig(scale=(0.5, 1.0))
     )
-    assert made.train.pictures.one(0)[0].shape == (5, 5, 1)
+    assert made.train.pictures.one(0)[0].shape == (6, 6, 1)
     assert made.val.pictures.one(0)[0].shape == (4, 4, 1)
     assert made.train.pictures.budget is made.val.pictures.budget
 
