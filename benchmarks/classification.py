@@ -21,7 +21,7 @@ Images a second is the median over the steps of the last epoch, loading included
 
 Every row is written as soon as it is there, and a second run goes on behind them; --again does them anew. The
 page is made of the JSON alone, and of overfit.json beside it where there is one; --page-only trains
-nothing and writes it anew. About 17 minutes on two cores.
+nothing and writes it anew. About 25 minutes on two cores.
 """
 
 import argparse
