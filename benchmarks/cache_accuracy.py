@@ -9,7 +9,7 @@ with, equal order, equal random resized crops and mirroring. With FILE, the weig
 (PyTorch, or all but its last layer, tensor by tensor in the order of the network's own) they are fine-tuned,
 by which the accuracies of seeds are closer together.
 
-cached: as `striate train` does it. A photo is shrunk to a shorter side of 1.14 times the input's, by torch's
+cached: as `striate train` does it. A photo is shrunk to a shorter side of twice the input's, by torch's
 filter where the processor allows, and the cuts are taken from that.
 uncached: cuts are taken from the whole photo by preprocessing's own filter, which is Pillow's. The photos are
 kept in memory all the same, for that changes no pixel and saves the time to decode them in every epoch.
