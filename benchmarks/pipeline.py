@@ -10,10 +10,11 @@ rounds of a way / torchvision's way in one process that does the same work, whic
 torchvision v2: Pillow, RandomResizedCrop, RandomHorizontalFlip and PILToTensor, so uint8 as striate gives it;
 `preset` goes on to float32 and Normalize, as torchvision's own training does. DataLoader workers are
 processes, live from round to round and have an epoch behind them.
-striate: `first` decodes every photo, shrinks it to a shorter side of 448 where that is longer, and keeps it in
-memory; `second` is the epoch after it; `normalised` is one more, whose batches also pass the first layer of
-a network, which makes normalised float32 of them where they are consumed. `disk, later run`: a new run finds the pictures on
-disk, in the page cache, and compares their checksums; `disk, second` is the epoch after it.
+striate: `first` decodes every photo, shrinks it to a shorter side of 448 where that is longer, and keeps it
+in memory; `second` is the epoch after it; `normalised` is one more, whose batches also pass the first layer
+of a network, which makes normalised float32 of them where they are consumed. `disk, later run`: a new run
+finds the pictures on disk, in the page cache, and compares their checksums; `disk, second` is the epoch after
+it.
 
 As in `striate train`, freed memory stays with the process; torchvision's ways are in the same process, or
 forked from it, and gain by that too. torch has one thread everywhere.
