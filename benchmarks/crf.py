@@ -31,6 +31,7 @@ from startup import machine
 
 from striate.data.dataset import Dataset
 from striate.data.open import DataConfig, open_dataset
+from striate.modelfile import find_model_file, read_card
 from striate.runtime.predictor import load
 from striate.structures import Image, Sample, Segmentation
 from striate.tasks import segmentation
@@ -181,7 +182,7 @@ def gains(test: Dataset, every: int, model: Path | None) -> dict[str, dict[str, 
     """Mean IoU before and after the CRF, of the model or of each stand-in."""
     chosen = test.only(range(0, len(test), every))
     if model is not None:
-        return {str(model): gain(chosen, of_model(chosen, model))}
+        return {read_card(find_model_file(model)).variant: gain(chosen, of_model(chosen, model))}
     return {name: gain(chosen, of_stand_in(chosen, noise)) for name, noise in NOISE.items()}
 
 
