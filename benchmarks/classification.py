@@ -32,14 +32,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from rows import rows_of
-from startup import machine
+from rows import begun, page_options
 
 import striate
 from striate import models
@@ -112,11 +110,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pictures", type=int, default=5000, help="to train on")
     own = sorted({entry.network for entry in ENTRIES})
     parser.add_argument("--networks", nargs="+", choices=own, metavar="NAME", help="these and their peers")
-    parser.add_argument("--again", action="store_true", help="also what is in the file already")
-    parser.add_argument("--page-only", action="store_true", help="train nothing")
-    here = Path(__file__).parent
-    parser.add_argument("--out", type=Path, default=here / "results" / "classification.json")
-    parser.add_argument("--page", type=Path, default=here.parent / "docs" / "networks.md")
+    page_options(parser, "classification", "networks.md")
     options = parser.parse_args()
     if options.data is None and not options.page_only:
         parser.error("PICTURES: which to train on")
@@ -134,14 +128,7 @@ def known(options: argparse.Namespace) -> dict[str, Any]:
         "pictures": options.pictures,
         "seed": 0,
     }
-    rows = rows_of(options.out, settings, options.again) or []
-    names = ("striate", "torch", "torchvision", "timm", "numpy", "pillow")
-    return {
-        "what": __doc__.partition("\n")[0],
-        "settings": settings,
-        "machine": machine() | {"versions": {package: version(package) for package in names}},
-        "rows": rows,
-    }
+    return begun(options, __doc__.partition("\n")[0], settings)
 
 
 def write_pictures(dataset: Dataset, count: int, folder: Path) -> None:

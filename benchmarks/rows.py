@@ -1,11 +1,36 @@
 """Results that grow row by row: a benchmark that was stopped goes on where its file ends."""
 
+import argparse
 import json
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["rows_of"]
+from startup import machine
+
+__all__ = ["begun", "page_options", "rows_of"]
+
+PACKAGES = ("striate", "torch", "torchvision", "timm", "numpy", "pillow")
+
+
+def page_options(parser: argparse.ArgumentParser, name: str, page: str) -> None:
+    """The options of a benchmark whose rows go to results/`name`.json and make docs/`page`."""
+    parser.add_argument("--again", action="store_true", help="also what is in the file already")
+    parser.add_argument("--page-only", action="store_true", help="train nothing")
+    here = Path(__file__).parent
+    parser.add_argument("--out", type=Path, default=here / "results" / f"{name}.json")
+    parser.add_argument("--page", type=Path, default=here.parent / "docs" / page)
+
+
+def begun(options: argparse.Namespace, what: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `options.out` will hold, with the rows that it holds already, which must be of these settings."""
+    return {
+        "what": what,
+        "settings": settings,
+        "machine": machine() | {"versions": {package: version(package) for package in PACKAGES}},
+        "rows": rows_of(options.out, settings, options.again) or [],
+    }
 
 
 def rows_of(path: Path, settings: Mapping[str, Any], again: bool) -> Any:

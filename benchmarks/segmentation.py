@@ -21,14 +21,12 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from classification import speed, table
-from rows import rows_of
-from startup import machine
+from rows import begun, page_options
 
 import striate
 from striate import models
@@ -97,11 +95,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--init", type=Path, help="model file or folder of a mobilenet_v2")
     names = [entry.network for entry in ENTRIES]
     parser.add_argument("--networks", nargs="+", choices=names, metavar="NAME")
-    parser.add_argument("--again", action="store_true", help="also what is in the file already")
-    parser.add_argument("--page-only", action="store_true", help="train nothing")
-    here = Path(__file__).parent
-    parser.add_argument("--out", type=Path, default=here / "results" / "segmentation.json")
-    parser.add_argument("--page", type=Path, default=here.parent / "docs" / "masks.md")
+    page_options(parser, "segmentation", "masks.md")
     options = parser.parse_args()
     if options.data is None and not options.page_only:
         parser.error("CAMVID: what to train on")
@@ -119,14 +113,7 @@ def known(options: argparse.Namespace) -> dict[str, Any]:
         "size": [int(side) for side in options.size.split("x")],
         "seed": 0,
     }
-    rows = rows_of(options.out, settings, options.again) or []
-    names = ("striate", "torch", "torchvision", "numpy", "pillow")
-    return {
-        "what": __doc__.partition("\n")[0],
-        "settings": settings,
-        "machine": machine() | {"versions": {package: version(package) for package in names}},
-        "rows": rows,
-    }
+    return begun(options, __doc__.partition("\n")[0], settings)
 
 
 def wanted(options: argparse.Namespace) -> Iterator[tuple[Entry, Path | None]]:

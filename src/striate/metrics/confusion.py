@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from striate.metrics import State, add_counts, columns, ratio
 from striate.structures import Classification
 
-__all__ = ["Confusion", "ConfusionScores", "worst_pairs"]
+__all__ = ["Confusion", "ConfusionScores", "named_pairs", "worst_pairs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +70,11 @@ def worst_pairs(matrix: NDArray[np.int64], count: int = 5) -> tuple[tuple[int, i
     cells = (divmod(int(cell), len(matrix)) for cell in order)
     pairs = ((truth, predicted, int(mistakes[truth, predicted])) for truth, predicted in cells)
     return tuple(pair for pair in pairs if pair[2])
+
+
+def named_pairs(
+    matrix: NDArray[np.int64], names: tuple[str, ...], count: int
+) -> tuple[tuple[str, str, int], ...]:
+    """`worst_pairs` with the classes by name: (true class, predicted class, how often), most first."""
+    pairs = worst_pairs(matrix, count)
+    return tuple((names[truth], names[predicted], often) for truth, predicted, often in pairs)

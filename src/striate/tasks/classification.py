@@ -11,7 +11,7 @@ from striate.errors import DataError, ModelError, NotFiniteError, UsageError
 from striate.metrics import State
 from striate.metrics.accuracy import Accuracy
 from striate.metrics.calibration import Calibration, ReliabilityBin
-from striate.metrics.confusion import Confusion, ConfusionScores, worst_pairs
+from striate.metrics.confusion import Confusion, ConfusionScores, named_pairs
 from striate.structures import Classification, ClassTargets, Geometry, Image
 from striate.tasks._balance import balanced_weights
 from striate.tasks._caption import captioned
@@ -162,9 +162,7 @@ class Scores:
 
     def worst_pairs(self, count: int = 5) -> tuple[tuple[str, str, int], ...]:
         """The most frequent mistakes as (true class, predicted class, pictures), most first."""
-        names = self.class_names
-        pairs = worst_pairs(self.confusion, count)
-        return tuple((names[truth], names[predicted], pictures) for truth, predicted, pictures in pairs)
+        return named_pairs(self.confusion, self.class_names, count)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for `eval --json`."""

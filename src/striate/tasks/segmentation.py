@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from striate.errors import DataError, ModelError, UsageError
 from striate.metrics import State
-from striate.metrics.confusion import worst_pairs
+from striate.metrics.confusion import named_pairs
 from striate.metrics.mean_iou import MeanIou, OverlapScores
 from striate.structures import IGNORE, Geometry, Image, MaskTargets, Segmentation
 from striate.tasks._at_source import classes_at_source, finite
@@ -176,9 +176,7 @@ class Scores:
 
     def worst_pairs(self, count: int = 5) -> tuple[tuple[str, str, int], ...]:
         """The most frequent mistakes as (true class, predicted class, pixels), most first."""
-        names = self.class_names
-        pairs = worst_pairs(self.confusion, count)
-        return tuple((names[truth], names[predicted], pixels) for truth, predicted, pixels in pairs)
+        return named_pairs(self.confusion, self.class_names, count)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for `eval --json`."""
