@@ -111,8 +111,9 @@ def read_card(path: Path) -> ModelCard:
                 path, f"its card has an unknown entry {min(unknown)!r}", "use the striate that wrote it"
             )
         card = msgspec.convert(fields, ModelCard)
-        if len(card.classes) < 2 or len(set(card.classes)) < len(card.classes):
-            raise ModelError(path, "its classes are fewer than two, or repeat a name", "use an intact copy")
+        least = 1 if card.task == "detection" else 2
+        if len(card.classes) < least or len(set(card.classes)) < len(card.classes):
+            raise ModelError(path, "its classes are too few, or repeat a name", "use an intact copy")
         return card
     except UsageError as error:
         raise ModelError(path, f"its card is damaged ({error.what})", "use an intact copy") from None

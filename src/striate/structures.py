@@ -16,8 +16,10 @@ from striate.errors import DataError, UnknownName, UsageError
 __all__ = [
     "IGNORE",
     "Batch",
+    "BoxTargets",
     "ClassTargets",
     "Classification",
+    "Detections",
     "Geometry",
     "MaskTargets",
     "Objects",
@@ -41,6 +43,7 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 # Larger sides than this are a slip of the keyboard or a hostile model file.
 MAX_SIDE = 16_384
+MAX_PROPOSALS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Preprocess:
     scale: float = 1 / 255  # 0..255 to 0..1
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    proposals: int = 0  # boxes that may hold an object, found beforehand and given beside the picture
 
     @property
     def channels(self) -> int:
@@ -135,6 +139,7 @@ class Preprocess:
             "std": len(self.std) != self.channels
             or not all(0 < deviation < np.inf for deviation in self.std),
             "scale": not 0 < self.scale < np.inf,
+            "proposals": not 0 <= self.proposals <= MAX_PROPOSALS,
         }
         for name, wrong in problems.items():
             if wrong:
@@ -142,7 +147,8 @@ class Preprocess:
                     f"preprocess.{name}",
                     f"{getattr(self, name)!r} is out of range for color {self.color!r}, size {self.size}",
                     f"sides are 1..{MAX_SIDE}, resize_to at least the size, mean and std have one finite "
-                    f"value per channel ({self.channels}), std and scale above 0",
+                    f"value per channel ({self.channels}), std and scale above 0, proposals up to "
+                    f"{MAX_PROPOSALS}",
                 )
 
 
@@ -212,18 +218,30 @@ def _nearest(count: int, available: int, offset: float, divisor: float) -> _Side
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """The objects in one picture: boxes (N, 4) float32 in its pixels, labels (N,), crowd (N,) bool."""
+    """The objects in one picture, a row each; boxes are in its pixels.
 
-    boxes: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    crowd: NDArray[np.bool_]
+    A crowd's box is drawn around several that were not told apart; a difficult object is hard to see. Either
+    is neither a hit nor a miss where metrics say so.
+    """
+
+    boxes: NDArray[np.float32]  # (N, 4)
+    labels: NDArray[np.int64]  # (N,) class ids
+    crowd: NDArray[np.bool_]  # (N,)
+    difficult: NDArray[np.bool_] = field(
+        default_factory=lambda: np.zeros(0, np.bool_)
+    )  # (N,); left out: none
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
-        if self.boxes.shape != (count, 4) or self.labels.shape != (count,) or self.crowd.shape != (count,):
-            shapes = f"boxes {self.boxes.shape}, labels {self.labels.shape}, crowd {self.crowd.shape}"
+        if not self.difficult.size:
+            object.__setattr__(self, "difficult", np.zeros(count, np.bool_))
+        rows = {name: getattr(self, name).shape for name in ("labels", "crowd", "difficult")}
+        if self.boxes.shape != (count, 4) or any(shape != (count,) for shape in rows.values()):
+            shapes = ", ".join(f"{name} {shape}" for name, shape in rows.items())
             raise DataError(
-                "objects", f"the columns disagree: {shapes}", "give boxes (N, 4), labels and crowd (N,)"
+                "objects",
+                f"the columns disagree: boxes {self.boxes.shape}, {shapes}",
+                "give boxes (N, 4), labels, crowd and difficult (N,)",
             )
         if not np.isfinite(self.boxes).all():
             raise DataError(
@@ -234,7 +252,7 @@ class Objects:
         return len(self.boxes)
 
     def __getitem__(self, index: slice | NDArray[np.bool_] | NDArray[np.int64]) -> "Objects":
-        return Objects(self.boxes[index], self.labels[index], self.crowd[index])
+        return Objects(self.boxes[index], self.labels[index], self.crowd[index], self.difficult[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +316,22 @@ class MaskTargets(Generic[ArrayT]):
         return MaskTargets(change(self.labels), change(self.weight))
 
 
-Targets: TypeAlias = ClassTargets[ArrayT] | MaskTargets[ArrayT]
+@dataclass(frozen=True, slots=True)
+class BoxTargets(Generic[ArrayT]):
+    """The objects in each picture of a batch, N rows a picture (the most of any, at least 1)."""
+
+    boxes: ArrayT  # (B, N, 4) float32 in input pixels; 0 in rows without an object
+    labels: ArrayT  # (B, N) int64 class ids; 0 in rows without an object
+    valid: ArrayT  # (B, N) bool: rows that hold an object
+    crowd: ArrayT  # (B, N) bool: several objects in one box, neither right nor wrong to find
+    weight: ArrayT  # (B,) float32, the picture's weight in the loss
+
+    def map(self, change: Callable[[ArrayT], OtherT]) -> "BoxTargets[OtherT]":
+        """The same targets with `change` done to each array."""
+        return BoxTargets(*(change(getattr(self, name)) for name in self.__slots__))
+
+
+Targets: TypeAlias = BoxTargets[ArrayT] | ClassTargets[ArrayT] | MaskTargets[ArrayT]
 """Of any task. `weight` says how much each picture or pixel counts; a loss is the mean by that weight."""
 
 
@@ -395,6 +428,111 @@ class Classification:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class Detections:
+    """The objects that a network found in one picture, the surest first."""
+
+    key: str
+    boxes: NDArray[np.float32]  # (N, 4) in pixels of the picture
+    scores: NDArray[np.float32]  # (N,) in 0..1, not increasing
+    labels: NDArray[np.int64]  # (N,) class ids
+    classes: tuple[str, ...]
+    size: tuple[int, int]  # height, width of the picture
+    candidate: NDArray[np.int64]  # (N,) which row of the network's output each one is
+
+    def __post_init__(self) -> None:
+        count = len(self.boxes)
+        rows = {name: getattr(self, name).shape for name in ("scores", "labels", "candidate")}
+        if self.boxes.shape != (count, 4) or any(shape != (count,) for shape in rows.values()):
+            raise DataError(
+                self.key,
+                f"the columns disagree: boxes {self.boxes.shape}, {rows}",
+                "give boxes (N, 4), scores, labels and candidate (N,)",
+            )
+        if count and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
+            raise DataError(
+                self.key, "a label is no class id", f"give class ids of 0..{len(self.classes) - 1}"
+            )
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of each class there are, most first; only those that are there."""
+        found = np.bincount(self.labels, minlength=len(self.classes))
+        order = np.argsort(-found, kind="stable").tolist()
+        return {self.classes[index]: int(found[index]) for index in order if found[index]}
+
+    def above(self, score: float) -> "Detections":
+        """Those of at least this score."""
+        return self[self.scores >= score]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, rows: slice | NDArray[np.bool_] | NDArray[np.int64]) -> "Detections":
+        return Detections(
+            self.key,
+            self.boxes[rows],
+            self.scores[rows],
+            self.labels[rows],
+            self.classes,
+            self.size,
+            self.candidate[rows],
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; `from_dict` gives the same result back."""
+        return {
+            "key": self.key,
+            "size": list(self.size),
+            "classes": list(self.classes),
+            "detections": [
+                {"label": self.classes[label], "score": score, "box": box, "candidate": candidate}
+                for box, score, label, candidate in zip(
+                    self.boxes.tolist(),
+                    self.scores.tolist(),
+                    self.labels.tolist(),
+                    self.candidate.tolist(),
+                    strict=True,
+                )
+            ],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Detections":
+        """The result that `to_dict` wrote."""
+        classes, rows = tuple(data["classes"]), data["detections"]
+        return cls(
+            data["key"],
+            np.array([row["box"] for row in rows], np.float32).reshape(-1, 4),
+            np.array([row["score"] for row in rows], np.float32),
+            np.array([classes.index(row["label"]) for row in rows], np.int64),
+            classes,
+            (int(data["size"][0]), int(data["size"][1])),
+            np.array([row["candidate"] for row in rows], np.int64),
+        )
+
+    def __str__(self) -> str:
+        found = ", ".join(f"{count} {name}" for name, count in self.counts.items())
+        return f"{self.key}: {found or 'nothing'}"
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        return f"Detections({self.key}: {width}x{height} pixels, {len(self)} objects)"
+
+    def __rich__(self) -> str:
+        """One bar an object for the terminal (rich's protocol)."""
+        return _bars(self.key, self._named()) if len(self) else str(self).replace("[", "\\[")
+
+    def _repr_html_(self) -> str:
+        """A small table for a notebook: no script, every name escaped."""
+        return _html_table(self.key, self._named())
+
+    def _named(self) -> dict[str, float]:
+        """Each object, numbered, with its score."""
+        rows = zip(self.labels.tolist(), self.scores.tolist(), strict=True)
+        return {f"{number} {self.classes[label]}": score for number, (label, score) in enumerate(rows, 1)}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Segmentation:
     """The class of each pixel of one picture."""
 
@@ -486,5 +624,5 @@ def _html_table(title: str, shares: Mapping[str, float]) -> str:
     return f"<table><caption>{escape(title)}</caption>{rows}</table>"
 
 
-Result: TypeAlias = Classification | Segmentation
+Result: TypeAlias = Classification | Detections | Segmentation
 """What a network of any task says of one picture."""

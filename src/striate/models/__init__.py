@@ -38,7 +38,7 @@ __all__ = [
     "variants",
 ]
 
-TASKS: tuple[Task, ...] = ("classification", "segmentation")
+TASKS: tuple[Task, ...] = ("classification", "detection", "segmentation")
 
 _MAX_PARAMETERS = 2_000_000_000  # seven times the largest network here; more is a hostile or broken config
 

@@ -15,11 +15,14 @@ from torch import Tensor, nn
 from striate.config import Settings
 from striate.errors import UsageError
 from striate.layers.normalize import Normalize
+from striate.ops.candidates import best_candidates
 from striate.ops.losses import pixel_cross_entropy, pixel_focal, soft_cross_entropy, soft_dice
-from striate.structures import IGNORE, ClassTargets, MaskTargets, Preprocess, Task
+from striate.structures import IGNORE, BoxTargets, ClassTargets, MaskTargets, Preprocess, Task
 
 __all__ = [
     "Classifier",
+    "Detector",
+    "DetectorConfig",
     "Feature",
     "Logits",
     "Network",
@@ -39,6 +42,8 @@ _MOST_CLASSES = 1_000_000  # more is a slip or hostile, and a name for each of b
 class NetworkConfig(Settings, frozen=True):
     """What every network's settings hold; a family adds its own."""
 
+    least_classes: ClassVar[int] = 2
+
     classes: tuple[str, ...] | int = 1000  # names, or only how many
     preprocess: Preprocess = Preprocess()
 
@@ -48,11 +53,11 @@ class NetworkConfig(Settings, frozen=True):
                 "network.classes", f"there are {self.classes:,}", f"give at most {_MOST_CLASSES:,} classes"
             )
         names = class_names(self.classes)
-        if len(names) < 2 or len(set(names)) < len(names):
+        if len(names) < self.least_classes or len(set(names)) < len(names):
             raise UsageError(
                 "network.classes",
                 f"there are {len(names)} names, {len(set(names))} of them different",
-                "give at least two classes, each its own name",
+                f"give at least {self.least_classes}, each its own name",
             )
 
 
@@ -180,6 +185,53 @@ class Classifier(Network):
         if logits.shape[1] == 1:
             logits = torch.cat((torch.zeros_like(logits), logits), 1)
         return {"logits": logits}
+
+
+class DetectorConfig(NetworkConfig, frozen=True, kw_only=True):
+    """What every detector's settings hold; a family adds its own."""
+
+    least_classes: ClassVar[int] = 1
+
+    classes: tuple[str, ...] | int = 20  # of PASCAL VOC; the background is none of them
+    per_class: int = 200  # candidates of each class that it gives
+    score_threshold: float = 0.01  # candidates below it are nothing
+    nms_threshold: float = 0.5  # of two of a class whose IoU is above it, the surer stays
+    detections: int = 100  # at most in a picture
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        problems = {
+            "per_class": self.per_class < 1,
+            "score_threshold": not 0 <= self.score_threshold < 1,
+            "nms_threshold": not 0 < self.nms_threshold <= 1,
+            "detections": self.detections < 1,
+        }
+        for name, wrong in problems.items():
+            if wrong:
+                raise UsageError(
+                    f"network.{name}",
+                    f"{getattr(self, name)} is out of range",
+                    "counts are at least 1, score_threshold is in [0, 1), nms_threshold in (0, 1]",
+                )
+
+
+class Detector(Network):
+    """Base of the detection families. Classes are those of things alone: a background is the family's own."""
+
+    task: ClassVar[Task] = "detection"
+    config: DetectorConfig
+
+    @abstractmethod
+    def loss(self, raw: Any, targets: BoxTargets[Tensor]) -> dict[str, Tensor]:
+        """The terms of the loss, finite whatever the boxes: none at all, of a pixel, hundreds, crowds."""
+
+    @abstractmethod
+    def predictions(self, raw: Any) -> tuple[Tensor, Tensor]:
+        """Boxes (B, A, 4) in input pixels, or (B, A, K, 4), and scores (B, A, K) in 0..1 of the classes."""
+
+    def decode(self, raw: Any) -> dict[str, Tensor]:
+        """`boxes` (B, M, 4), `scores` (B, M), `labels` (B, M): the best `per_class` of each class."""
+        return best_candidates(*self.predictions(raw), self.config.per_class)
 
 
 class SegmenterConfig(NetworkConfig, frozen=True, kw_only=True):

@@ -1,0 +1,1 @@
+"""Networks that put boxes around things, one family a file."""
