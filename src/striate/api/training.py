@@ -200,6 +200,7 @@ class TrainingPlan:
             [
                 f"{training.epochs} epochs of {len(self.loaders.train)} steps, batch {training.batch_size}, "
                 f"{training.optimiser}, learning rate {training.peak_rate:g} {training.schedule}",
+                *self._stages(),
                 *measured_lines(self.resolved),
                 f"augmentation: {changes}",
             ],
@@ -211,6 +212,14 @@ class TrainingPlan:
         yield "files", [f"{self.folder}/"]
         if self.resumption is not None:
             yield "resumed", [self.resumption.describe()]
+
+    def _stages(self) -> Iterator[str]:
+        from striate.training.stages import spans
+
+        found = spans(self.network.training_stages, self.config.training)
+        if len(found) > 1:
+            parts = ", ".join(f"{span.stage.name} {span.config.epochs}" for span in found)
+            yield f"in {len(found)} stages, epochs of each: {parts}"
 
     def _frozen(self) -> Iterator[str]:
         from striate.models.network import frozen_norms

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from striate.config import Settings
 from striate.errors import UsageError
 from striate.layers.normalize import Normalize
+from striate.models.stage import Stage
 from striate.ops.candidates import best_candidates
 from striate.ops.losses import pixel_cross_entropy, pixel_focal, soft_cross_entropy, soft_dice
 from striate.structures import IGNORE, BoxTargets, ClassTargets, MaskTargets, Preprocess, Task
@@ -95,6 +96,11 @@ class Network(nn.Module, ABC):
         for norm in frozen_norms(self):
             norm.eval()
         return self
+
+    @property
+    def training_stages(self) -> tuple[Stage, ...]:
+        """What training does one after the other; a family that is trained in parts has several."""
+        return (Stage("all"),)
 
     @property
     def preprocess(self) -> Preprocess:

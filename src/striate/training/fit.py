@@ -34,6 +34,7 @@ from striate.training.processes import team
 from striate.training.saving import save
 from striate.training.schedules import learning_rate
 from striate.training.snapshot import Parts
+from striate.training.stages import spans, train_only
 from striate.training.step import LEAST_WEIGHT, Updates
 
 __all__ = ["LAST_FILE", "Start", "fit", "reproducible"]
@@ -115,6 +116,8 @@ class _Run:
         self.device = choose_device(config.device)
         choose_memory(config.keep_memory, self.device)
         self.network = network.train()
+        self.frozen = {name for name, weight in network.named_parameters() if not weight.requires_grad}
+        self.spans = spans(network.training_stages, config)
         self.progress = Progress()
         self.team = team()
 
@@ -127,25 +130,43 @@ class _Run:
         else:
             # A copy: the checkpoint stays what it is on disk.
             self.progress = replace(start.checkpoint.state.progress)
-        self._make_parts()
+        lay_out(self.network, self.device, self.progress.layout)
+        if self.config.sync_bn and self.team.count > 1:
+            synchronised(self.network)
+        self.average = MovingAverage(self.network, self.config.ema) if self.config.ema else None
+        self._enter_stage()
         if self.team.is_first:
             self.checkpoints = Checkpoints(self.folder, start.checkpoint)
         if start.checkpoint is not None:
             self.parts.restore(start.checkpoint.tensors(), start.checkpoint.path)
+            if self._is_between_stages():
+                self._enter_stage()  # what the last stage's optimiser remembered is no matter
             if self.average is not None:
                 self.average.updates = start.checkpoint.state.average_updates
         self.began = time.monotonic() - self.progress.seconds
         self.saved_at = time.monotonic()
 
-    def _make_parts(self) -> None:
-        """What a step needs beside the network, and the average of its weights."""
-        lay_out(self.network, self.device, self.progress.layout)
-        if self.config.sync_bn and self.team.count > 1:
-            synchronised(self.network)
+    def _enter_stage(self) -> None:
+        """What a step needs beside the network, in the stage that the epoch in hand belongs to."""
+        self.span = next((span for span in self.spans if self.progress.epoch < span.end), self.spans[-1])
+        train_only(self.network, self.span.stage.trainable, self.frozen)
+        self.network.train()  # norms whose weights are frozen keep their statistics
         optimiser = make_optimiser(self.network, self.config)
-        self.average = MovingAverage(self.network, self.config.ema) if self.config.ema else None
         self.parts = Parts(self.network, optimiser, self.average, self.device)
-        self.updates = Updates(self.network, optimiser, self.config, self.device, self.progress, self.team)
+        self.updates = Updates(
+            self.network,
+            optimiser,
+            self.config,
+            self.device,
+            self.progress,
+            self.team,
+            self.span.stage.terms,
+        )
+
+    def _is_between_stages(self) -> bool:
+        """Whether the next step is the first of a further stage."""
+        begins = [span.first for span in self.spans[1:]]
+        return not self.progress.batches and self.progress.epoch in begins
 
     def events(self, stop: Stop) -> Iterator[Event]:
         try:
@@ -153,6 +174,8 @@ class _Run:
                 yield self._save(LAST_FILE)
                 self._checkpoint()
             while self.progress.epoch < self.config.epochs and not self._is_out_of_patience():
+                if self._is_between_stages():
+                    self._enter_stage()
                 is_stopped = yield from self._train_epoch(stop)
                 if not is_stopped:
                     yield from self._finish_epoch(stop)
@@ -176,7 +199,7 @@ class _Run:
             for number, batch in enumerate(batches, done + 1):
                 if stop.agree(self.team):
                     break
-                rate = learning_rate(self.config, self.progress.step, steps)
+                rate = learning_rate(self.span.config, self.progress.step - self.span.first * steps, steps)
                 losses = yield from self._update(batch, rate)
                 self.progress.step += 1
                 self.progress.batches = number
@@ -263,8 +286,8 @@ class _Run:
         return True
 
     def _is_out_of_patience(self) -> bool:
-        patience = self.config.patience
-        waited = self.progress.epoch - self.progress.best_epoch
+        patience, last = self.config.patience, self.spans[-1]
+        waited = self.progress.epoch - max(self.progress.best_epoch, last.first)
         return patience is not None and waited >= patience and self.progress.epoch < self.config.epochs
 
     def _save(self, name: str) -> CheckpointEvent:

@@ -32,13 +32,15 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "out of
 class Step(nn.Module):
     """A network and its loss as one module: what is cast, compiled and distributed as a whole."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, terms: tuple[str, ...] | None = None) -> None:
         super().__init__()
         self.network = network
+        self.terms = terms  # of the loss, that count; None: all
 
     def forward(self, batch: Batch[Tensor]) -> dict[str, Tensor]:
         """The terms of the loss of `batch`, each a scalar."""
-        return self.network.loss(self.network(batch.images, **batch.extras), batch.targets)
+        terms = self.network.loss(self.network(batch.images, **batch.extras), batch.targets)
+        return terms if self.terms is None else {name: terms[name] for name in self.terms}
 
 
 class Updates:
@@ -56,12 +58,13 @@ class Updates:
         device: torch.device,
         progress: Progress,
         team: Team,
+        terms: tuple[str, ...] | None = None,
     ) -> None:
         self.optimiser, self.config, self.device = optimiser, config, device
         self.precision = choose_precision(config.precision, device)
         self.progress, self.team = progress, team
         self.trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.step: nn.Module = Step(network)
+        self.step: nn.Module = Step(network, terms)
         if team.count > 1:
             self.step = _distributed(self.step, config.deterministic)
 

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
@@ -213,3 +214,19 @@ def test_it_exports_with_a_dynamic_height_and_width(pictures: Callable[..., Tens
     images = pictures(77, 91, 3)
     with torch.no_grad():
         torch.testing.assert_close(exported.module()(images).logits, network(images).logits)
+
+
+def test_stages_end_with_every_parameter_moving() -> None:
+    network = fcn.build(msgspec.structs.replace(fcn.TINY, in_stages=True))
+    assert [stage.name for stage in network.training_stages] == ["fcn32s", "fcn16s", "fcn8s"]
+    moving = [
+        {
+            name
+            for name, _ in network.named_parameters()
+            if any(fnmatchcase(name, pattern) for pattern in stage.trainable)
+        }
+        for stage in network.training_stages
+    ]
+    assert moving[0] < moving[1] < moving[2] == {name for name, _ in network.named_parameters()}
+    assert {name.split(".")[1] for name in moving[1] - moving[0]} == {"pool4"}
+    assert [stage.name for stage in fcn.build(fcn.TINY).training_stages] == ["all"]

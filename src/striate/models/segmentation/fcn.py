@@ -28,6 +28,7 @@ from striate.layers.initialise import he_normal
 from striate.layers.smallest_size import SmallestSize, smallest_side
 from striate.models.classification import vgg
 from striate.models.network import PixelLogits, Segmenter, SegmenterConfig
+from striate.models.stage import Stage
 from striate.models.segmentation._vgg import (
     VGG_DEPTHS,
     name_of,
@@ -71,6 +72,7 @@ class Config(SegmenterConfig, frozen=True, kw_only=True):
     kernel: Annotated[int, Meta(ge=4)] = 7
     hidden: vgg.Count = 4096  # maps of fc6 and of fc7
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.5  # behind fc6 and fc7
+    in_stages: bool = False  # as the CVPR version: the coarse scores first, then pool4's, then pool3's
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -168,8 +170,25 @@ class FCN(Segmenter):
         )
         self.upscore = BilinearUpsampling(classes, config.stride)
         self.begin = begin["images"]
+        self.in_stages = config.in_stages
         layers = [*self.backbone.get_submodule("trunk").children(), self.fc6]
         self.smallest_size = SmallestSize(config.preprocess, smallest_side(layers))
+
+    @property
+    def training_stages(self) -> tuple[Stage, ...]:
+        """All at once; or 32s, then 16s, then 8s, each from what the one before has learnt (section 4.2).
+
+        Scores of a pool are zeros until its stage, so the sums are those of the coarser network.
+        """
+        if not self.in_stages:
+            return super().training_stages
+        patterns, found = ["backbone.*", "fc6.*", "fc7.*", "score_fr.*", "upscore.*"], [32]
+        stages = [Stage("fcn32s", trainable=tuple(patterns))]
+        for pool in self.skips:
+            patterns.append(f"skips.{pool}.*")
+            found.append(found[-1] // 2)
+            stages.append(Stage(f"fcn{found[-1]}s", trainable=tuple(patterns)))
+        return tuple(stages)
 
     def forward(self, images: Tensor) -> PixelLogits:  # type: ignore[override]
         found = self.backbone.features(self.normalize(self.smallest_size(images)))
