@@ -142,7 +142,7 @@ def begun(options: argparse.Namespace, dataset: Dataset, seed: int) -> Network:
 
 def loaders(dataset: Dataset, spec: Preprocess, config: TrainingConfig, way: str) -> Loaders:
     """Those of `striate train`; without the cache, cuts are taken from whole photos."""
-    made = make_loaders(dataset, spec, classification, config, AUGMENT, CacheConfig(mode="memory"))
+    made = make_loaders(dataset, spec, config, AUGMENT, CacheConfig(mode="memory"))
     if way == "cached":
         return made
     whole = Pictures(dataset, partial(apply, replace(spec, fit="none", resize_to=None)), Budget())

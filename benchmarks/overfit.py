@@ -45,7 +45,6 @@ from striate.models.network import Network
 from striate.models.unweighted import unweighted
 from striate.ops.device import choose_device
 from striate.structures import Batch
-from striate.tasks import classification
 from striate.training.config import TrainingConfig
 from striate.training.device import choose_precision, choose_threads, describe, threads
 from striate.training.estimate import Setup, try_steps
@@ -170,9 +169,7 @@ def trained_or_listed(
         return {NOT_RUN: f"{size.macs / 1e9:.1f} GMACs a picture{needed(size, rows)}"}
     network = made(options, dataset, size.name)
     start_from = getattr(models.family_of(size.name), "start_from", None)
-    loaders = make_loaders(
-        dataset, network.preprocess, classification, settings_of(len(dataset)), AugmentConfig()
-    )
+    loaders = make_loaders(dataset, network.preprocess, settings_of(len(dataset)), AugmentConfig())
     (batch,) = loaders.train.epoch(0)
     if start_from is not None:
         start_from(network, batch.images)

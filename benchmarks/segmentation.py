@@ -1,6 +1,6 @@
 """Every segmentation family trained at an equal budget, beside torchvision's networks in the same trainer.
 
-Usage: python benchmarks/segmentation.py CAMVID [--epochs 8] [--size 96x128] [--networks NAME ...] [--again]
+Usage: python benchmarks/segmentation.py CAMVID [--epochs 8] [--size 108x144] [--networks NAME ...] [--again]
        [--init MOBILENET] [--out benchmarks/results/segmentation.json] [--page docs/masks.md]
    or: python benchmarks/segmentation.py --page-only
 
@@ -91,7 +91,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", nargs="?", help="what `striate train` takes")
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--size", default="96x128", help="height x width")
+    parser.add_argument("--size", default="108x144", help="height x width")
     parser.add_argument("--init", type=Path, help="model file or folder of a mobilenet_v2")
     names = [entry.network for entry in ENTRIES]
     parser.add_argument("--networks", nargs="+", choices=names, metavar="NAME")

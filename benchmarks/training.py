@@ -418,8 +418,7 @@ def take(steps: Iterator[StepEvent], count: int) -> float:
 def loaders_of(case: Case, network: Network, config: TrainingConfig, steps: int) -> Loaders:
     """Batches for one epoch of `steps` steps, of random pictures; with random masks for a U-Net."""
     data = pictures(network.preprocess, steps * case.batch)
-    task = load(tasks, "classification")
-    loaders = make_loaders(data, network.preprocess, task, config, AugmentConfig(**case.augment))
+    loaders = make_loaders(data, network.preprocess, config, AugmentConfig(**case.augment))
     if case.network != "unet":
         return loaders
     # A mask for each class id, in place of the id.

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from striate.errors import DiskFull, EnvironmentProblem
-from striate.files import TEMPORARY, atomic_write, sha256_of
+from striate.files import TEMPORARY, atomic_write, new_folder, sha256_of
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -70,3 +70,31 @@ def test_the_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
 def test_sha256_is_the_known_one(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_folder_appears_with_all_that_was_put_into_it(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "a/b") as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner/1.txt").write_text("one")
+        assert not (tmp_path / "a/b").exists()
+    assert (tmp_path / "a/b/inner/1.txt").read_text() == "one"
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+
+
+def test_a_failure_in_filling_a_folder_leaves_nothing(tmp_path: Path) -> None:
+    def fill(path: Path) -> None:
+        with new_folder(path) as folder:
+            (folder / "1.txt").write_text("one")
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    with pytest.raises(DiskFull, match="no space left"):
+        fill(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_holds_something_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/old.txt").touch()
+    with pytest.raises(EnvironmentProblem), new_folder(tmp_path / "a") as folder:
+        (folder / "new.txt").touch()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["old.txt"]

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": {"metrics"},
     "tasks": {"tasks", "metrics", "data.preprocess"},
     "training": {"training", "models", "layers", "tasks", "data", "metrics", "ops"},
-    "runtime": {"runtime", "tasks", "data.preprocess", "data.decode"},
+    "runtime": {"runtime", "tasks", "data.preprocess", "data.decode", "data.proposals"},
     "runtime.pytorch": {"runtime", "models", "layers", "ops"},
     "explain": {"explain", "models", "tasks", "ops", "layers"},
     "api": {"api", "explain", "ops", "layers", "models", "data", "metrics", "tasks", "training", "runtime"},
@@ -45,8 +45,8 @@ TORCH_FREE = (
     "data.storage", "data.builtin", "data.facts", "data.findings", "data.similarity", "data.zips",
     "data.unlisted", "data.cache", "data.disk_cache", "data.disk_space", "data.identity", "data.draws",
     "data.augment", "data.batches", "data.mixing", "data.tars", "data.manifest", "data.pack",
-    "data.masks", "data.mask_meaning", "data.class_list", "data.outlines", "runtime.__init__",
-    "runtime.predictor",
+    "data.masks", "data.mask_meaning", "data.class_list", "data.outlines", "data.box_findings",
+    "data.overlaps", "data.plain_xml", "data.proposals", "runtime.__init__", "runtime.predictor",
 )  # fmt: skip
 
 

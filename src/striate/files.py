@@ -15,6 +15,7 @@ from striate.errors import DiskFull, EnvironmentProblem
 __all__ = [
     "TEMPORARY",
     "atomic_write",
+    "new_folder",
     "remove_folder",
     "remove_leftovers",
     "sha256_of",
@@ -53,6 +54,23 @@ def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
         for name, content in contents.items():
             _write_synced(temporary / name, content)
         _sync_folder(temporary)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """An empty folder to fill, which becomes `path` only when the block ends well.
+
+    `path` must not exist, or be an empty folder. All that the block wrote is on disk before the name appears;
+    on any error nothing stays. Raises DiskFull when there is no room, EnvironmentProblem when the place
+    cannot be written to.
+    """
+    with _appearing(path) as temporary:
+        temporary.mkdir()
+        yield temporary
+        for folder, _, names in os.walk(temporary, topdown=False):
+            for name in names:
+                _sync_file(Path(folder, name))
+            _sync_folder(Path(folder))
 
 
 @contextmanager
@@ -129,6 +147,15 @@ def _write_synced(path: Path, content: bytes) -> None:
     handle = os.open(path, flags, 0o666)
     try:
         write_all(handle, content)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_file(path: Path) -> None:
+    # Windows syncs only what is open for writing.
+    handle = os.open(path, os.O_RDWR)
+    try:
         os.fsync(handle)
     finally:
         os.close(handle)

@@ -334,3 +334,16 @@ def test_a_model_is_evaluated_on_shards(shards: Path, tmp_path: Path) -> None:
     own = api.evaluate(made.folder)
     assert own.to_dict()["pictures"] == 4
     assert own.scores.values == api.evaluate(made.folder, shards).scores.values
+
+
+@pytest.mark.parametrize(
+    ("source", "task"), [("shapes_boxes", "detection"), ("shapes_masks", "segmentation")]
+)
+def test_boxes_and_masks_are_refused_before_anything_is_written(
+    source: str, task: str, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        UsageError, match=f"{source}: its task is {task}. fix: give pictures with a class each"
+    ):
+        api.pack_dataset(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -92,8 +92,7 @@ def val_items(photos: Path) -> dict[str, Path]:
 def by_training(photos: Path, model: Path) -> Pixels:
     network = load(model).engine.network  # type: ignore[attr-defined]
     dataset = open_dataset(DataConfig(source=str(photos)))
-    task = plugins.load(tasks, "classification")
-    loaders = make_loaders(dataset, network.preprocess, task, TrainingConfig(batch_size=4), AugmentConfig())
+    loaders = make_loaders(dataset, network.preprocess, TrainingConfig(batch_size=4), AugmentConfig())
     found: Pixels = {}
     for _, batch, _ in loaders.val:
         found |= zip(batch.keys, batch.images.permute(0, 2, 3, 1).numpy(), strict=True)
@@ -106,7 +105,7 @@ def test_validation_gives_the_bits_that_predict_gives_at_equal_batch_size(photos
     task = plugins.load(tasks, "classification")
     config = TrainingConfig(batch_size=4)
     loaders = make_loaders(
-        open_dataset(DataConfig(source=str(photos))), network.preprocess, task, config, AugmentConfig()
+        open_dataset(DataConfig(source=str(photos))), network.preprocess, config, AugmentConfig()
     )
     seen: list[Any] = []
     watching = ModuleType("watching")

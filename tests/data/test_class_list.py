@@ -108,3 +108,13 @@ def test_names_in_a_yaml_stand_below_classes_or_names(tmp_path: Path) -> None:
     assert found.classes == ("cat", "dog")
     (tmp_path / "data.yaml").write_text("model: unet\nlayers:\n  - 3\n")
     assert find_class_list(open_tree(tmp_path), [""]) is None
+
+
+def test_boxes_may_have_more_classes_than_masks(tmp_path: Path) -> None:
+    text = "\n".join(f"class {number}" for number in range(300))
+    (tmp_path / "classes.txt").write_text(text)
+    found = find_class_list(open_tree(tmp_path), [""], most=300)
+    assert found is not None
+    assert len(found.classes) == 300
+    with pytest.raises(DataError, match="list 1 to 299"):
+        parsed(text, "classes.txt", most=299)

@@ -6,6 +6,7 @@ import numpy as np
 
 from striate.data.dataset import Dataset, Item
 from striate.data.storage import ArrayStorage
+from striate.structures import Objects
 
 
 def make(parts: tuple[str, ...]) -> Dataset:
@@ -33,3 +34,11 @@ def test_a_picture_without_a_label_counts_as_minus_one() -> None:
     unlabelled = replace(make(("train",)), items=(Item("p[0]"),))
     assert unlabelled.labels().tolist() == [-1]
     assert unlabelled.sample(0).label is None
+
+
+def test_the_truth_is_what_the_task_asks_for() -> None:
+    objects = Objects(np.zeros((1, 4), np.float32), np.zeros(1, np.int64), np.zeros(1, np.bool_))
+    dataset = replace(make(("train",)), items=(Item("p[0]", label=1, objects=objects, ids=("object 1",)),))
+    assert dataset.truth(0) == 1
+    assert replace(dataset, task="detection").truth(0) is objects
+    assert replace(dataset, task="segmentation").truth(0) is None

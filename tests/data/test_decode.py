@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from striate.data import decode
-from striate.data.decode import decode_image
+from striate.data.decode import decode_image, size_of
 from striate.errors import DataError, UsageError
 
 RED = (255, 0, 0)
@@ -525,6 +525,7 @@ def test_magic_without_a_picture_is_refused(magic: bytes) -> None:
 
 
 @settings(max_examples=60, deadline=None)
+@example(kind="BigTIFF", place=0.048828125, value=7)  # a count of entries beyond any address
 @given(
     kind=st.sampled_from(sorted(EVERY)), place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255)
 )
@@ -691,3 +692,34 @@ def test_real_photos_equal_pillows_own_pixels(shared_data: Callable[[str], Path]
     for photo in photos:
         with Image.open(photo) as image:
             np.testing.assert_array_equal(decode_image(photo), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_the_size_is_told_upright_without_decoding(file_format: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(buffer, file_format, exif=exif)
+    expected = decode_image(buffer.getvalue()).shape[:2]
+    assert size_of(buffer.getvalue()) == expected == ((20, 30) if orientation < 5 else (30, 20))
+
+
+def test_the_size_is_read_from_the_header_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file_format in ("JPEG", "PNG", "GIF", "BMP"):
+        Image.new("RGB", (30, 20)).save(tmp_path / "1.img", file_format)
+        monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("it is decoded"))
+        assert size_of(tmp_path / "1.img") == (20, 30)
+        monkeypatch.undo()
+    assert size_of(np.zeros((4, 5, 3), np.uint8)) == (4, 5)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0\0"])
+def test_a_header_that_is_none_has_no_size(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "1.png").write_bytes(content)
+    for source in (tmp_path / "1.png", content):
+        with pytest.raises(DataError) as caught:
+            size_of(source, name="called")
+        assert caught.value.where == "called"
+    with pytest.raises(DataError, match="there is no such file"):
+        size_of(tmp_path / "gone.png")

@@ -81,6 +81,7 @@ def test_partners_come_from_the_pool_and_depend_on_the_index_alone() -> None:
     assert set(chosen.tolist()) == {5, 8, 13}
     np.testing.assert_array_equal(partners(DRAWS, INDICES[[7, 3]], pool), chosen[[7, 3]])
     assert (partners(Draws(0, 1), INDICES, pool) != chosen).any()
+    assert (partners(DRAWS, INDICES, pool, purpose="another") != chosen).any()
 
 
 def test_a_partner_is_of_the_same_block_and_any_of_it() -> None:

@@ -1,5 +1,6 @@
 """Opening: names before paths, formats recognised, and useful words where nothing fits."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from striate.config import Layer, resolve
 from striate.data import public
@@ -14,6 +16,7 @@ from striate.data.dataset import Dataset
 from striate.data.open import DataConfig, open_dataset, recognise_format
 from striate.data.tree import open_tree
 from striate.errors import DataError, UnknownName, UsageError
+from striate.structures import Task
 
 
 def folder(root: Path, *paths: str) -> Path:
@@ -73,7 +76,7 @@ def test_absent_path_offers_the_nearest_name_or_neighbour(
     monkeypatch.chdir(tmp_path)
     assert message("digit") == "digit: does not exist. fix: did you mean digits?"
     assert "did you mean fashion-mnist" in message("fashion_mnist")
-    assert "or one of: digits, shapes, shapes_masks, mnist" in message("zzzzzzz")
+    assert "or one of: digits, shapes, shapes_boxes, shapes_masks, mnist" in message("zzzzzzz")
     assert message("").startswith("data: does not exist")
 
 
@@ -169,3 +172,97 @@ def test_opening_a_folder_imports_no_torch(tmp_path: Path) -> None:
         f"assert len(open_dataset(DataConfig(source={str(tmp_path)!r}))) == 2"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+# --- tasks and classes ------------------------------------------------------------------------------
+
+
+def boxes_and_masks(root: Path) -> Path:
+    """Pictures that have both, in COCO's list and beside them."""
+    for folder, mode in {"images": "RGB", "masks": "L"}.items():
+        (root / folder).mkdir(parents=True)
+        for number in (1, 2):
+            Image.new(mode, (8, 6), number if mode == "L" else (9, 9, 9)).save(
+                root / folder / f"{number}.png"
+            )
+    boxes = [(7, 1, 30, [1, 1, 3, 3], 0), (9, 1, 20, [0, 0, 2, 2], 1), (4, 2, 20, [2, 2, 4, 4], 0)]
+    content = {
+        "images": [{"id": n, "file_name": f"images/{n}.png", "height": 6, "width": 8} for n in (1, 2)],
+        "categories": [{"id": 20, "name": "cat"}, {"id": 30, "name": "dog"}],
+        "annotations": [
+            {"id": id_, "image_id": image, "category_id": category, "bbox": box, "iscrowd": crowd}
+            for id_, image, category, box, crowd in boxes
+        ],
+    }
+    (root / "instances.json").write_text(json.dumps(content))
+    return root
+
+
+def test_a_folder_with_boxes_and_masks_is_read_for_the_task(tmp_path: Path) -> None:
+    source = str(boxes_and_masks(tmp_path))
+    assert open_dataset(DataConfig(source=source)).task == "segmentation"
+    assert open_dataset(DataConfig(source=source, task="segmentation")).task == "segmentation"
+    dataset = open_dataset(DataConfig(source=source, task="detection"))
+    assert (dataset.task, dataset.classes, len(dataset)) == ("detection", ("cat", "dog"), 2)
+    assert recognise_format(open_tree(tmp_path), "detection") == "coco_boxes"
+
+
+def test_an_inner_folder_for_the_task_comes_before_another_format_around_it(tmp_path: Path) -> None:
+    inner = boxes_and_masks(tmp_path / "data" / "set")
+    assert recognise_format(open_tree(tmp_path)) != "class_folders"
+    assert recognise_format(open_tree(inner), "classification") == "class_folders"
+    dataset = open_dataset(DataConfig(source=str(tmp_path), task="classification"))
+    assert (dataset.format, dataset.classes) == ("class folders", ("images", "masks"))
+    assert dataset.notes[0] == "the data lies in the folder data/set"
+    assert open_dataset(DataConfig(source=str(tmp_path), task="detection")).task == "detection"
+
+
+@pytest.mark.parametrize(
+    ("source", "task", "words"),
+    [
+        (
+            "digits",
+            "detection",
+            r"digits \(built in\): its pictures have a class each.* give pictures with boxes",
+        ),
+        ("shapes_boxes", "segmentation", "its pictures have boxes.* give pictures with masks"),
+        ("cifar10", "detection", "cifar10: its pictures have a class each"),
+    ],
+)
+def test_data_for_another_task_than_asked_is_refused(
+    source: str, task: Task, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(public, "read", lambda *_: pytest.fail("it was read, maybe downloaded"))
+    with pytest.raises(UsageError, match=words):
+        open_dataset(DataConfig(source=source, task=task))
+
+
+def test_a_folder_for_another_task_than_asked_says_how_it_was_read(tmp_path: Path) -> None:
+    source = str(folder(tmp_path, "cat/1.jpg", "dog/2.jpg"))
+    with pytest.raises(UsageError, match=r"\(class folders\): .* which detection does not learn from"):
+        open_dataset(DataConfig(source=source, task="detection"))
+    with pytest.raises(UsageError, match="class folders"):
+        open_dataset(DataConfig(source=source, format="class_folders", task="detection"))
+
+
+def test_chosen_classes_keep_their_boxes_and_the_other_pictures_are_background(tmp_path: Path) -> None:
+    source = str(boxes_and_masks(tmp_path))
+    dataset = open_dataset(DataConfig(source=source, task="detection", classes=("dog",)))
+    first, second = (item.objects for item in dataset.items)
+    assert first is not None
+    assert second is not None
+    assert (first.labels.tolist(), first.boxes.tolist(), first.crowd.tolist()) == (
+        [0],
+        [[1, 1, 4, 4]],
+        [False],
+    )
+    assert len(second) == 0
+    assert [len(item.ids) for item in dataset.items] == [1, 0]
+    assert "7" in dataset.items[0].ids[0]
+    note = "1 of 2 classes: 1 of 3 boxes; 1 picture without any of these is background"
+    assert dataset.notes[-1] == note
+    swapped = open_dataset(DataConfig(source=source, task="detection", classes=("dog", "cat")))
+    labels = [item.objects.labels.tolist() for item in swapped.items if item.objects is not None]
+    assert labels == [[0, 1], [1]]
+    assert swapped.notes[-1] == "2 of 2 classes: 3 of 3 boxes"

@@ -14,6 +14,7 @@ from striate.data.dataset import Dataset, Item, Part
 from striate.data.split import SplitConfig, complete
 from striate.data.storage import ArrayStorage
 from striate.errors import UsageError
+from striate.structures import Objects
 
 STORAGE = ArrayStorage(np.zeros((1, 1, 1, 1), np.uint8), "none")
 
@@ -179,6 +180,48 @@ def test_class_of_one_repeated_picture_stays_in_train() -> None:
 def test_groups_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match="3 groups for 10 items"):
         complete(dataset({0: 10}), SplitConfig(), np.zeros(3, np.int64))
+
+
+def boxed(*shown: tuple[list[int] | None, int]) -> Dataset:
+    """For each (labels, count), so many pictures with boxes of these classes; None: nothing is known."""
+    items = [
+        Item(f"{number}/{i}", objects=None if labels is None else objects(labels))
+        for number, (labels, count) in enumerate(shown)
+        for i in range(count)
+    ]
+    return Dataset("made", "made", "detection", ("common", "usual", "rare"), tuple(items), STORAGE)
+
+
+def objects(labels: list[int]) -> Objects:
+    boxes = np.tile(np.array([0, 0, 1, 1], np.float32), (len(labels), 1))
+    return Objects(boxes, np.array(labels, np.int64), np.zeros(len(labels), np.bool_))
+
+
+def test_pictures_with_boxes_are_split_by_the_rarest_class_that_each_shows() -> None:
+    done = complete(boxed(([0], 70), ([0, 1, 0], 20), ([1, 0, 2], 10)), SplitConfig(test_fraction=0.2))
+    taken = Counter((key[0], part) for key, part in parts(done).items())
+    assert {group: taken[group, "test"] for group in "012"} == {"0": 14, "1": 4, "2": 2}
+    assert {group: taken[group, "val"] for group in "012"} == {"0": 7, "1": 2, "2": 1}
+    assert done.notes[0].endswith("stratified by the rarest class of each picture, seed 0")
+
+
+def test_rare_is_what_few_pictures_show_not_what_has_few_boxes() -> None:
+    # Class 1 has more boxes and fewer pictures than class 0, so its pictures go by it.
+    done = complete(boxed(([0], 20), ([0] + [1] * 9, 10)), SplitConfig(test_fraction=0))
+    assert Counter(key[0] for key, part in parts(done).items() if part == "val") == {"0": 2, "1": 1}
+
+
+def test_pictures_without_boxes_are_shared_out_too() -> None:
+    done = complete(boxed(([0], 60), ([], 30), (None, 10)), SplitConfig(test_fraction=0))
+    assert Counter(key[0] for key, part in parts(done).items() if part == "val") == {"0": 6, "1": 3, "2": 1}
+    bare = complete(boxed((None, 20)), SplitConfig())
+    assert "at random" in bare.notes[0]
+
+
+def test_boxes_of_pictures_with_labels_do_not_count_in_their_split() -> None:
+    whole = dataset({0: 100, 1: 50})
+    drawn = replace(whole, items=tuple(replace(item, objects=objects([2])) for item in whole.items))
+    assert parts(complete(drawn, SplitConfig())) == parts(complete(whole, SplitConfig()))
 
 
 @given(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from striate.data.tree import Tree, below, listed_tree, open_tree, text_of
+from striate.data.tree import Tree, below, bytes_of, head_of, listed_tree, open_tree, text_of
 from striate.errors import DataError
 
 
@@ -318,3 +318,25 @@ def test_zip_that_shrank_after_it_was_opened_is_refused_by_name(tmp_path: Path) 
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(DataError, match=r"a\.zip/1\.jpg: is cut off"):
         tree.content("1.jpg")
+
+
+def test_the_head_and_the_bytes_of_a_file_are_those_of_its_entry_in_a_zip(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/a.txt").write_bytes(b"0123456789")
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr("a.txt", b"0123456789")
+    for source in ("set", "set.zip"):
+        tree = open_tree(tmp_path / source)
+        assert (head_of(tree, "a.txt", 4), bytes_of(tree, "a.txt", 10)) == (b"0123", b"0123456789")
+        with pytest.raises(DataError, match="is larger than") as caught:
+            bytes_of(tree, "a.txt", 9)
+        assert caught.value.where.endswith("a.txt")
+
+
+def test_a_file_that_is_gone_has_no_head(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").touch()
+    tree = open_tree(tmp_path)
+    (tmp_path / "a.txt").unlink()
+    assert head_of(tree, "a.txt", 4) == b""
+    with pytest.raises(DataError, match="cannot be read"):
+        bytes_of(tree, "a.txt", 4)

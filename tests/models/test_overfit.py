@@ -1,5 +1,6 @@
 """Every family learns a few pictures by heart: whatever its parts are, together they train."""
 
+import dataclasses
 from collections.abc import Iterator
 from functools import cache, partial
 
@@ -12,13 +13,14 @@ from torch import Tensor, nn
 
 from striate import models
 from striate.data.batches import Caches
+from striate.data.batches import detection as boxes
 from striate.data.batches.segmentation import for_measuring
-from striate.data.builtin import digits, shapes_masks
+from striate.data.builtin import digits, shapes_boxes, shapes_masks
 from striate.data.cache import Budget
 from striate.data.preprocess import apply
 from striate.models.network import Network
-from striate.structures import Batch, ClassTargets, Preprocess
-from striate.tasks import segmentation
+from striate.structures import Batch, BoxTargets, ClassTargets, Objects, Preprocess
+from striate.tasks import detection, segmentation
 from striate.training.config import TrainingConfig
 from striate.training.optimisers import make_optimiser
 from striate.training.step import Step
@@ -146,3 +148,68 @@ def test_tiny_learns_the_masks_of_a_few_pictures_by_heart(name: str) -> None:
         if taken % 25 == 0 and (found := overlap(network, batch, truths)) >= ENOUGH:
             return
     assert found >= ENOUGH
+
+
+# boxes
+
+CROWDED = 4
+MOST_BOX_STEPS = 200  # all families take 50
+FOUND = 0.5  # AP50
+
+
+@cache
+def objects_for(spec: Preprocess) -> tuple[Batch[Tensor], tuple[Objects, ...]]:
+    """The first pictures of `shapes_boxes`, as `spec` prepares them, and their objects as they are."""
+    dataset = shapes_boxes.read()
+    indices, alone = np.arange(CROWDED), dataclasses.replace(spec, proposals=0)
+    measuring = boxes.for_measuring(dataset, indices, alone, Caches(Budget(1 << 24)))
+    options = detection.TargetOptions(len(dataset.classes))
+    batch = measuring.make(indices, partial(detection.targets, options=options)).map(torch.from_numpy)
+    if spec.proposals:
+        batch = dataclasses.replace(batch, extras={"proposals": near_and_far(batch)})
+    return batch, tuple(measuring.truths(indices))
+
+
+def near_and_far(batch: Batch[Tensor]) -> Tensor:
+    """Boxes a few pixels beside each object, and as many anywhere."""
+    assert isinstance(batch.targets, BoxTargets)
+    chance = torch.Generator().manual_seed(0)
+    truths, valid = batch.targets.boxes.repeat(1, 3, 1), batch.targets.valid.repeat(1, 3)
+    near = truths + 2 * torch.randn(truths.shape, generator=chance) * valid[..., None]
+    corners = 40 * torch.rand(*truths.shape[:2], 2, generator=chance)
+    sides = 8 + 16 * torch.rand(*truths.shape[:2], 2, generator=chance)
+    return torch.cat((near, torch.cat((corners, corners + sides), 2)), 1)
+
+
+def average_precision(network: Network, batch: Batch[Tensor], truths: tuple[Objects, ...]) -> float:
+    """AP50 on `batch`."""
+    network.eval()
+    with torch.inference_mode():
+        dense = network.dense(batch.images, **batch.extras)
+    network.train()
+    metric = detection.metric(network.classes)
+    options = detection.result_options(network.classes, msgspec.to_builtins(network.config))
+    arrays = {name: tensor.numpy() for name, tensor in dense.items()}
+    metric.update(detection.results(arrays, batch.keys, batch.geometry, options), truths)
+    return metric.compute().values["ap50"]
+
+
+@pytest.mark.parametrize("name", of_task("detection"))
+def test_tiny_learns_the_boxes_of_a_few_pictures_by_heart(name: str) -> None:
+    family = models.families()[name]
+    torch.manual_seed(0)
+    network = family.build(msgspec.structs.replace(family.TINY, classes=6))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.1  # so few steps
+    batch, truths = objects_for(network.preprocess)
+    step, optimiser = Step(network.train()), make_optimiser(network, CONFIG)
+    found = 0.0
+    for taken in range(1, MOST_BOX_STEPS + 1):
+        optimiser.zero_grad()
+        torch.stack(list(step(batch).values())).sum().backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 10.0)
+        optimiser.step()
+        if taken % 25 == 0 and (found := average_precision(network, batch, truths)) >= FOUND:
+            return
+    assert found >= FOUND

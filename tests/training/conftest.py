@@ -14,7 +14,6 @@ from striate.data.storage import ArrayStorage
 from striate.modelfile import ModelCard
 from striate.models.network import Classifier, Logits, NetworkConfig
 from striate.structures import Preprocess
-from striate.tasks import classification
 from striate.training.config import TrainingConfig
 from striate.training.loaders import Loaders, make_loaders
 
@@ -86,7 +85,7 @@ def loaders() -> Callable[..., Loaders]:
     """Makes the loaders of `config` over a small dataset."""
 
     def make(config: TrainingConfig, augment: AugmentConfig | None = None, **parts: int) -> Loaders:
-        return make_loaders(shades(**parts), SPEC, classification, config, augment or AugmentConfig())
+        return make_loaders(shades(**parts), SPEC, config, augment or AugmentConfig())
 
     return make
 

@@ -409,7 +409,7 @@ def test_handwritten_digits_are_learned_to_over_95_percent(tmp_path: Path) -> No
     preprocess = {"size": [8, 8], "fit": "stretch", "color": "gray", "mean": [0.3], "std": [0.35]}
     network = models.create("simple_cnn", classes=dataset.classes, preprocess=preprocess)
     config = TrainingConfig(epochs=8, batch_size=64, learning_rate=0.05, workers=1)
-    data = make_loaders(dataset, network.preprocess, classification, config, AugmentConfig(pad=1))
+    data = make_loaders(dataset, network.preprocess, config, AugmentConfig(pad=1))
     card = ModelCard("classification", "simple_cnn", "simple_cnn", {}, dataset.classes, network.preprocess)
     list(fit(network, classification, data, config, tmp_path, card))
     assert read_card(tmp_path / "model.safetensors").metrics["top1"] > 0.95

@@ -17,7 +17,6 @@ from striate.data.dataset import Dataset
 from striate.data.tree import open_tree
 from striate.errors import UsageError
 from striate.structures import Batch, Image, Preprocess
-from striate.tasks import classification
 from striate.training.config import TrainingConfig
 from striate.training.loaders import Loaders, make_loaders, worker_count
 
@@ -43,7 +42,7 @@ def test_balance_gives_each_class_the_same_share_of_the_loss(dataset: Dataset) -
     # 12 dark, 12 middling and 6 light ones to train on.
     few = dataset.only([i for i, item in enumerate(dataset.items) if item.label != 2 or i < 18 or i >= 36])
     config = TrainingConfig(balance="inverse", batch_size=64, workers=0)
-    made = make_loaders(few, few_spec(), classification, config, AugmentConfig())
+    made = make_loaders(few, few_spec(), config, AugmentConfig())
     targets = next(made.train.epoch(0)).targets
     shares = (targets.probabilities * targets.weight[:, None]).sum(0)
     np.testing.assert_allclose(shares, [10, 10, 10], rtol=1e-5)
@@ -69,9 +68,7 @@ class CountingStorage:
 def test_a_picture_is_decoded_once_for_all_epochs_and_evaluations(dataset: Dataset) -> None:
     storage = CountingStorage([item.key for item in dataset.items])
     counted = replace(dataset, storage=storage)
-    made = make_loaders(
-        counted, few_spec(), classification, TrainingConfig(batch_size=10, workers=0), AugmentConfig()
-    )
+    made = make_loaders(counted, few_spec(), TrainingConfig(batch_size=10, workers=0), AugmentConfig())
     for epoch in range(3):
         for batch in batches_of(made, epoch):
             assert [f"shade[{int(image[0, 0, 0])}]" for image in batch.images] == list(batch.keys)
@@ -80,9 +77,7 @@ def test_a_picture_is_decoded_once_for_all_epochs_and_evaluations(dataset: Datas
 
 def test_random_cuts_are_taken_from_larger_pictures_and_val_is_not_cut(dataset: Dataset) -> None:
     spec = Preprocess(size=(4, 4), fit="stretch", color="gray", mean=(0.5,), std=(0.3,))
-    made = make_loaders(
-        dataset, spec, classification, TrainingConfig(workers=0), AugmentConfig(scale=(0.5, 1.0))
-    )
+    made = make_loaders(dataset, spec, TrainingConfig(workers=0), AugmentConfig(scale=(0.5, 1.0)))
     assert made.train.pictures.one(0)[0].shape == (6, 6, 1)
     assert made.val.pictures.one(0)[0].shape == (4, 4, 1)
     assert made.train.pictures.budget is made.val.pictures.budget
@@ -120,7 +115,7 @@ def test_batches_are_bit_by_bit_the_same_whatever_keeps_the_pictures(
     config = TrainingConfig(batch_size=10, workers=2)
     seen = []
     for mode in ("off", "memory", "disk", "disk"):
-        made = make_loaders(in_files, few_spec(), classification, config, augment, CacheConfig(mode=mode))  # type: ignore[arg-type]
+        made = make_loaders(in_files, few_spec(), config, augment, CacheConfig(mode=mode))  # type: ignore[arg-type]
         batches = [batch for epoch in range(2) for batch in batches_of(made, epoch)]
         seen.append(torch.cat([batch.images for batch in batches]))
         assert made.notes == ()
@@ -134,7 +129,7 @@ def test_why_the_cache_on_disk_ended_is_noted_once(
     (tmp_path / "file").touch()
     monkeypatch.setenv("STRIATE_CACHE", str(tmp_path / "file"))
     augment, disk = AugmentConfig(scale=(0.3, 1.0)), CacheConfig(mode="disk")
-    made = make_loaders(in_files, few_spec(), classification, TrainingConfig(), augment, disk)
+    made = make_loaders(in_files, few_spec(), TrainingConfig(), augment, disk)
     assert made.train.pictures.disk is not made.val.pictures.disk
     assert sum(len(batch.keys) for batch in batches_of(made, 0)) == 48
     (note,) = made.notes

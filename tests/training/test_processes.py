@@ -57,7 +57,8 @@ def largest_difference(one: Path, two: Path, statistics: bool) -> float:
     first, second = (read_tensors(folder / "last.safetensors") for folder in (one, two))
     assert first.keys() == second.keys()
     names = [name for name in first if name.rpartition(".")[2].startswith("running") == statistics]
-    scales = {name: np.abs(first[name]).max() if statistics else 1 for name in names}
+    # A mean that is 0 by construction has no scale of its own.
+    scales = {name: max(np.abs(first[name]).max(), 1e-3) if statistics else 1 for name in names}
     differences = [float(np.abs(first[name] - second[name]).max() / scales[name]) for name in names]
     return max(differences, default=0.0)
 
@@ -72,6 +73,7 @@ def largest_difference(one: Path, two: Path, statistics: bool) -> float:
         ("short tail", 1e-5, 7, 1437),
         ("accumulated", 1e-5, 23, 1437),
         ("masks", 1e-5, 8, 480),
+        ("boxes", 1e-4, 8, 480),
     ],
 )
 def test_two_processes_end_with_the_weights_and_the_samples_of_one(
@@ -86,7 +88,7 @@ def test_two_processes_end_with_the_weights_and_the_samples_of_one(
     for ours, theirs in zip(one, two, strict=True):
         for key in ("step", "epoch", "images", "checksum", "learning_rate"):
             assert ours[key] == theirs[key]
-        assert theirs["losses"]["cross_entropy"] == pytest.approx(ours["losses"]["cross_entropy"], rel=1e-3)
+        assert theirs["losses"] == pytest.approx(ours["losses"], rel=1e-3)
     assert sum(row["images"] for row in two) == images
 
 

@@ -65,6 +65,18 @@ RUNS: dict[str, dict[str, Any]] = {
     },
 }
 
+RUNS["boxes"] = {
+    "data": "shapes_boxes",
+    "model": "yolo_v2_mobilenet_v2",
+    "size": 64,
+    "batch_size": 64,
+    "settings": {
+        **settings({"backbone_settings": {"width": 0.25}, "head": [16]}, 1e-5, sync_bn=True),
+        "augment": {"jitter": 0.2, "flip": 0.5, "sizes": None},
+    },
+}
+"""A loss that is a mean over pictures, so that shares of a batch add up."""
+
 DROPOUT = {
     "model": "simple_cnn",
     "settings": settings(rate=0.05, checkpoint_minutes=1e-9, ema=0.9, sync_bn=True),

@@ -5,10 +5,10 @@ run.model.predict("cat.jpg")
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
 from striate.api.shorthands import shorthand_layers
 from striate.errors import UsageError
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from striate.api.checking import Checked
     from striate.api.conversion import ConversionReport
+    from striate.api.dataset_conversion import DatasetConversion
+    from striate.api.detection_files import DetectionWriter, Form
     from striate.api.evaluation import Evaluation
     from striate.api.explanation import ExplainedConfig
     from striate.api.inputs import Pictures
@@ -46,6 +48,7 @@ __all__ = [
     "Checked",
     "CheckpointEvent",
     "ConversionReport",
+    "DatasetConversion",
     "DatasetInfo",
     "EvalEvent",
     "Evaluation",
@@ -63,9 +66,12 @@ __all__ = [
     "calc",
     "check",
     "convert",
+    "convert_dataset",
     "convert_state_dict",
     "create",
     "datasets",
+    "detection_rows",
+    "detection_writer",
     "evaluate",
     "explain_config",
     "find_rate",
@@ -89,6 +95,7 @@ _ELSEWHERE = {
     "CheckpointEvent": "striate.training.events",
     "Checked": "striate.api.checking",
     "ConversionReport": "striate.api.conversion",
+    "DatasetConversion": "striate.api.dataset_conversion",
     "DatasetInfo": "striate.api.listing",
     "EvalEvent": "striate.training.events",
     "Evaluation": "striate.api.evaluation",
@@ -313,6 +320,26 @@ def mask_folder(folder: str | Path, inputs: "Pictures") -> "MaskFolder":
     return MaskFolder(Path(folder), inputs)
 
 
+def detection_writer(
+    form: "Form", out: str | Path, inputs: "Pictures"
+) -> "AbstractContextManager[DetectionWriter]":
+    """What writes found boxes, for a `with` block: `write(result)` for each result over `inputs`.
+
+    form: "coco", "csv" and "jsonl" are files; "yolo" and "pictures" (with the boxes drawn) are folders, which
+    must be new or empty.
+    """
+    from striate.api.detection_files import detection_writer
+
+    return detection_writer(form, Path(out), inputs)
+
+
+def detection_rows(stream: IO[str]) -> Callable[[Any], None]:
+    """What writes each found box of a result as a row of CSV to `stream`; the headings are written now."""
+    from striate.api.detection_files import CsvRows
+
+    return CsvRows(stream).write
+
+
 def pictures(inputs: Iterable[str | Path]) -> "Pictures":
     """The pictures that `inputs` name, as (key, content): files, and all those in folders and zips."""
     from striate.api.inputs import find_pictures
@@ -432,6 +459,25 @@ def convert(
     from striate.api.conversion import ConversionRequest, convert_file
 
     return convert_file(Path(file), Path(out), ConversionRequest(model, source, classes, match))
+
+
+def convert_dataset(
+    source: str | Path,
+    to: str,
+    out: str | Path,
+    *,
+    form: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> "DatasetConversion":
+    """Write a dataset with boxes in another format: `convert_dataset("photos/", "coco", "photos-coco")`.
+
+    to: "coco", "pascal", "voc" or "yolo". out: a new folder, which gets the pictures too. form: read `source`
+    as this format instead of recognising it. `.lost` of what comes back says what the format has no place
+    for. `progress` is called with two counts of pictures.
+    """
+    from striate.api.dataset_conversion import convert_data
+
+    return convert_data(str(source), to, Path(out), form, progress)
 
 
 def convert_state_dict(

@@ -101,12 +101,10 @@ def _refuse_unmeasurable(config: RunConfig) -> None:
 
 
 def _loader(config: RunConfig, dataset: "Dataset", network: "Network") -> Any:
-    from striate import plugins, tasks
     from striate.training.loaders import make_loaders
 
-    task = plugins.load(tasks, dataset.task)
     settings = (config.training, config.augment, config.cache)
-    return make_loaders(dataset, network.preprocess, task, *settings).train
+    return make_loaders(dataset, network.preprocess, *settings).train
 
 
 def _speeds(chosen: "BatchTrial", trials: "Sequence[BatchTrial]") -> str:

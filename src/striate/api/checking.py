@@ -9,7 +9,7 @@ from striate.data.dataset import Dataset, Finding
 from striate.data.open import DataConfig, open_dataset
 from striate.data.tars import TarStorage
 
-__all__ = ["Checked", "check_data", "described_pictures"]
+__all__ = ["Checked", "check_data", "described_boxes", "described_pictures"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -26,28 +26,31 @@ class Checked:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What `class_rows` tell of a class in each stated part: its pictures, of masks also its share."""
-        parts = self._parts
+        """What `class_rows` tell of a class in each stated part: its pictures, and its pixels or boxes."""
+        parts, more = self._parts, self._measure
         if parts == [""]:
-            return ("pictures", "pixels")[: 1 + self._has_masks]
+            return ("pictures", more)[: 1 + bool(more)]
         names = [part or "no part" for part in parts]
-        return *names, *(f"{name} pixels" for name in names if self._has_masks)
+        return *names, *(f"{name} {more}" for name in names if more)
 
     def class_rows(self) -> list[tuple[str, ...]]:
-        """Each class with its usable pictures per part and, of masks, its share of the part's pixels."""
+        """Each class with its usable pictures per part, and its boxes or its share of the part's pixels."""
         facts, parts = self.report.facts, self._parts
         totals = {part: sum(row.get(part, 0) for row in facts.pixels.values()) for part in parts}
         rows = []
         for name, counts in facts.counts.items():
             pictures = [f"{counts.get(part, 0):,}" for part in parts]
             pixels = facts.pixels.get(name, {})
-            shares = [_percent(pixels.get(part, 0), totals[part]) for part in parts if self._has_masks]
-            rows.append((name, *pictures, *shares))
+            shares = [_percent(pixels.get(part, 0), totals[part]) for part in parts if facts.pixels]
+            boxes = [f"{facts.boxes[name].get(part, 0):,}" for part in parts if facts.boxes]
+            rows.append((name, *pictures, *shares, *boxes))
         return rows
 
     @property
-    def _has_masks(self) -> bool:
-        return bool(self.report.facts.pixels)
+    def _measure(self) -> str:
+        """What counts in a class beside its pictures; empty where that is all."""
+        facts = self.report.facts
+        return "pixels" if facts.pixels else "boxes" if facts.boxes else ""
 
     @property
     def _parts(self) -> list[str]:
@@ -67,6 +70,8 @@ class Checked:
             ],
         )
         yield "pictures", [f"{len(self.report.usable):,} usable, {described_pictures(facts)}"]
+        if boxes := described_boxes(facts):
+            yield "boxes", boxes
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for `check --json`."""
@@ -79,7 +84,7 @@ class Checked:
         }
 
 
-def _percent(count: int, total: int) -> str:
+def _percent(count: float, total: float) -> str:
     """The share in percent; "<0.01 %" rather than a zero that is none."""
     share = 100 * count / max(total, 1)
     return "<0.01 %" if 0 < share < 0.01 else f"{share:.2f} %" if share < 1 else f"{share:.1f} %"
@@ -90,6 +95,20 @@ def described_pictures(facts: DataFacts) -> str:
     low, middle, high = (f"{h}x{w}" for h, w in zip(facts.heights, facts.widths, strict=True))
     sizes = middle if facts.uniform else f"{low} to {high} (median {middle})"
     return f"of {sizes}{', gray' if facts.gray else ''}"
+
+
+def described_boxes(facts: DataFacts) -> list[str]:
+    """How many a picture has and how large they are; empty for data of another task."""
+    if not facts.boxes:
+        return []
+    total = sum(sum(counts.values()) for counts in facts.boxes.values())
+    low, middle, high = facts.boxes_each
+    smallest, usual, largest = (_percent(side, 1) for side in facts.box_sides)
+    # The side of a square of the box's area, seen against that of a square of the picture's.
+    return [
+        f"{total:,} boxes, {low:,} to {high:,} a picture (median {middle:,})",
+        f"their sides {smallest} to {largest} of the picture's (median {usual})",
+    ]
 
 
 def check_data(

@@ -12,6 +12,7 @@ from striate.modelfile import MODEL_FILE
 __all__ = ["ConversionReport", "ConversionRequest", "convert_file"]
 
 _NAMED = 3  # networks that are named where none fits
+_DARKNET = "darknet"  # the source of files of its own kind
 _NEAR = 0.5  # share of the tensors that must fit for a network to be named
 
 
@@ -22,7 +23,7 @@ class ConversionReport:
     path: str  # of the model file
     model: str  # the network
     recognised: bool  # the network was not named but told by the shapes of the tensors
-    source: str  # whose names they had; "order": they were matched by their order
+    source: str  # whose names they had; "order", "darknet": they were matched by their order
     matched: int
     names: dict[str, str]  # of the tensors: there -> here
     filled: tuple[str, ...]  # counters that old files lack, started at 0
@@ -46,12 +47,12 @@ class ConversionRequest:
 def convert_file(file: Path, out: Path, request: ConversionRequest) -> ConversionReport:
     """Write the weights in `file` to `out`/model.safetensors.
 
-    Raises ModelError where the file is no state dict, is of no one network here, or a tensor does not fit;
-    UsageError where `out` holds a model already.
+    They are a state dict, or a `.weights` file that darknet wrote. Raises ModelError where they are neither,
+    are of no one network here, or a tensor does not fit; UsageError where `out` holds a model already.
     """
     from striate import models
     from striate.models.convert import convert
-    from striate.training.saving import save
+    from striate.models.darknet import SUFFIX
 
     if request.model is not None:
         models.family_of(request.model)  # a misspelt name is said before the file is read
@@ -59,6 +60,8 @@ def convert_file(file: Path, out: Path, request: ConversionRequest) -> Conversio
         raise UsageError(
             f"--out {out}", "there is a model in that folder already", "choose another, or delete it"
         )
+    if file.suffix == SUFFIX:
+        return _convert_darknet(file, out, request)
     weights, classes = _state_dict(file), request.classes
     model = request.model or _recognised(file, weights)
     count = None if classes is None else len(classes)
@@ -67,9 +70,7 @@ def convert_file(file: Path, out: Path, request: ConversionRequest) -> Conversio
     if not report.fits:
         raise _unfit(file, model, report.summary, fits_in_order=_fits_in_order(weights, model, count))
     network = models.create(model, classes or conversion.classes)
-    network.load_state_dict(conversion.state_dict)
-    origin = {"converted_from": file.name, "sha256": sha256_of(file), "names": report.source}
-    save(out / MODEL_FILE, network, models.card_of(network, data=origin))
+    _write(file, out, network, conversion.state_dict, report.source)
     return ConversionReport(
         path=str(out / MODEL_FILE),
         model=model,
@@ -80,6 +81,45 @@ def convert_file(file: Path, out: Path, request: ConversionRequest) -> Conversio
         filled=report.filled,
         untrained=report.untrained,
     )
+
+
+def _convert_darknet(file: Path, out: Path, request: ConversionRequest) -> ConversionReport:
+    """As `convert_file`, of a file without names and shapes: the network has to be named."""
+    from striate import models
+    from striate.models.darknet import read_darknet
+
+    if request.model is None:
+        raise UsageError(
+            str(file), "it holds no names and no shapes", "name the network that it was made for with --model"
+        )
+    if request.source not in (None, _DARKNET):
+        raise UsageError(
+            f"--source {request.source}", f"{file.name} is {_DARKNET}'s and has no names", "leave it out"
+        )
+    count = None if request.classes is None else len(request.classes)
+    weights = read_darknet(file, request.model, count)
+    network = models.create(request.model, request.classes or weights.classes)
+    _write(file, out, network, weights.state_dict, _DARKNET)
+    return ConversionReport(
+        path=str(out / MODEL_FILE),
+        model=request.model,
+        recognised=False,
+        source=_DARKNET,
+        matched=len(weights.names),
+        names=weights.names,
+        filled=tuple(name for name in weights.state_dict if name not in weights.names.values()),
+        untrained=(),
+    )
+
+
+def _write(file: Path, out: Path, network: Any, state_dict: Any, source: str) -> None:
+    """Write `network` with the weights `state_dict`, which came from `file`, as the model file in `out`."""
+    from striate import models
+    from striate.training.saving import save
+
+    network.load_state_dict(state_dict)
+    origin = {"converted_from": file.name, "sha256": sha256_of(file), "names": source}
+    save(out / MODEL_FILE, network, models.card_of(network, data=origin))
 
 
 def _unfit(file: Path, model: str, problem: str, fits_in_order: bool) -> ModelError:

@@ -17,7 +17,7 @@ from striate.data.findings import is_labelled
 from striate.data.open import DataConfig, open_dataset
 from striate.errors import DataError, UsageError
 from striate.runtime.predictor import Predictor, load
-from striate.structures import Result, Segmentation, check_same_size
+from striate.structures import Detections, Objects, Result, Segmentation, check_same_size
 from striate.tasks import Scores
 
 __all__ = ["Evaluation", "evaluate_indices", "evaluate_model"]
@@ -90,6 +90,8 @@ def evaluate_indices(
     Raises DataError where none can be read or the classes are not the model's.
     """
     task = plugins.load(tasks, predictor.task)
+    if predictor.task == "detection":
+        predictor = predictor.at(None)  # a curve needs what is unlikely too
     match = task.match_classes(predictor.classes, dataset.classes)
     names = list(predictor.classes)
     for data_id, model_id in enumerate(match.ids.tolist()):
@@ -132,10 +134,14 @@ def evaluate_indices(
 def _truth(dataset: Dataset, index: int, result: Result, match: Any) -> Any:
     """What is known of item `index`, in the model's ids. Raises DataError naming a mask that is unfit."""
     truth = dataset.truth(index)
-    if not isinstance(truth, np.ndarray):
+    if isinstance(truth, int):
         return int(match.ids[truth])
-    if isinstance(result, Segmentation):
+    if isinstance(truth, np.ndarray) and isinstance(result, Segmentation):
         check_same_size(result.key, truth, result.mask)
+    if isinstance(truth, Objects) and isinstance(result, Detections):
+        from striate.data.box_findings import usable_objects
+
+        truth = usable_objects(truth, result.size)
     return match.mapped(truth)
 
 

@@ -1,15 +1,13 @@
 """The masks of many pictures as files: one for programs, one for eyes."""
 
-import os
-from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from PIL import Image as PillowImage
 
 from striate.api.inputs import Pictures
+from striate.api.result_files import names_below, refuse_filled
 from striate.data.decode import decode_image
-from striate.errors import UsageError
 from striate.files import atomic_write
 from striate.structures import Segmentation
 from striate.tasks.segmentation import draw, index_image
@@ -34,12 +32,9 @@ class MaskFolder:
     numbers: dict[str, int] = field(init=False)  # of each picture's key, its place among them
 
     def __post_init__(self) -> None:
-        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-            raise UsageError(
-                f"--out {self.folder}", "there is something there already", "choose a new folder"
-            )
+        refuse_filled(self.folder)
         keys = [key for key, _, _ in self.pictures.places]
-        object.__setattr__(self, "names", _names(keys))
+        object.__setattr__(self, "names", names_below(keys))
         object.__setattr__(self, "numbers", {key: number for number, key in enumerate(keys)})
 
     def write(self, result: Segmentation) -> None:
@@ -50,15 +45,3 @@ class MaskFolder:
         image = decode_image(self.pictures.content(self.numbers[result.key]), name=result.key)
         with atomic_write(self.folder / OVERLAYS / f"{name}.jpg") as file:
             PillowImage.fromarray(draw(image, result)).save(file, "JPEG", quality=90)
-
-
-def _names(keys: list[str]) -> dict[str, str]:
-    """A name for each key: its path below what all share; with the suffix where two would be the same."""
-    paths = [PurePath(os.path.abspath(key)) for key in keys]
-    shared = os.path.commonpath([path.parent for path in paths]) if paths else ""
-    names = [path.relative_to(shared).with_suffix("").as_posix() for path in paths]
-    often = Counter(names)
-    return {
-        key: name if often[name] == 1 else path.relative_to(shared).as_posix()
-        for key, name, path in zip(keys, names, paths, strict=True)
-    }

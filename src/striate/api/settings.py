@@ -134,7 +134,7 @@ def _named(start: StartingWeights | None, layers: Sequence[Layer]) -> list[Layer
 
 
 def _completed(layer: Layer, default: Preprocess) -> Layer:
-    """`layer` with what its size and fit imply for `resize_to`, unless it says that itself.
+    """`layer` with what its size and fit imply for `resize_to`, `max_size` and `pad_to`, unless it says those.
 
     `size=64` means 64x64, `size=(240, 320)` height and width; `resize_to` shrinks with it so that a crop cuts
     the same share, and another fit than crop has no use for it.
@@ -151,6 +151,12 @@ def _completed(layer: Layer, default: Preprocess) -> Layer:
             preprocess.setdefault("resize_to", cut)
     if not crops:
         preprocess.setdefault("resize_to", None)
+    if "fit" in preprocess:
+        # What the default's own fit needs has no meaning for another.
+        if preprocess["fit"] != "shorter":
+            preprocess.setdefault("max_size", None)
+        if preprocess["fit"] not in ("shorter", "none"):
+            preprocess.setdefault("pad_to", 1)
     if not preprocess:
         return layer
     network = {**layer.values.get("network", {}), "preprocess": preprocess}

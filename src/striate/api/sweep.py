@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from striate import plugins, tasks
 from striate.api.batch import OnTrial
 from striate.api.rate_chart import RateChart
 from striate.api.runfiles import write_text
@@ -209,9 +208,8 @@ def prepare_sweep(
         network = make_network(resolved.value, dataset)
         begin(network, resolved.value, dataset)
     config = resolved.value
-    task = plugins.load(tasks, dataset.task)
     settings = (config.training, config.augment, config.cache)
-    loader = make_loaders(dataset, network.preprocess, task, *settings).train
+    loader = make_loaders(dataset, network.preprocess, *settings).train
     rates = sweep_rates(config.training, len(loader))
     return SweepPlan(resolved, dataset.name, network, loader, rates)
 

@@ -17,7 +17,7 @@ import msgspec
 
 from striate import plugins, tasks
 from striate.api.batch import OnTrial, asks_for_search, measured_lines, search_batch, without_search
-from striate.api.checking import described_pictures
+from striate.api.checking import described_boxes, described_pictures
 from striate.api.evaluation import evaluate_indices
 from striate.api.runfiles import CONFIG_FILE, METRICS_FILE, EventLog, write_split, write_text
 from striate.api.settings import RunConfig, data_settings, flat_settings, run_settings
@@ -70,6 +70,7 @@ Progress = Callable[[int, int], None]
 """Called with how many pictures are done and how many there are."""
 
 _FOR_MASKS = "deeplab_v3plus_mobilenet_v2"  # where none is named
+_FOR_BOXES = "ssdlite320_mobilenet_v2"
 _SMALL = 96  # pixels; pictures up to this side train a small network where none is named
 
 
@@ -177,6 +178,7 @@ class TrainingPlan:
                 f"{dataset.name}: {len(dataset):,} pictures {described_pictures(self.report.facts)}, "
                 f"{len(dataset.classes)} classes",
                 parts,
+                *described_boxes(self.report.facts),
                 *dataset.notes,
             ],
         )
@@ -432,7 +434,7 @@ def planned(
 
     config = resolved.value
     task = plugins.load(tasks, dataset.task)
-    loaders = make_loaders(dataset, network.preprocess, task, config.training, config.augment, config.cache)
+    loaders = make_loaders(dataset, network.preprocess, config.training, config.augment, config.cache)
     known = resumption.layout if resumption else None
     setup = try_steps(network, loaders.train, config.training, known)
     device = choose_device(config.training.device)
@@ -498,6 +500,8 @@ def settle(
     on_trial: OnTrial | None = None,
 ) -> tuple[Resolved[RunConfig], Dataset, CheckReport]:
     """The settings of a run, its usable pictures with their parts, and what the check found."""
+    asked = Layer("--model", {"model": model}) if model else _asked_model(layers)
+    layers = [*_task_of_model(asked), *layers]
     data = data_settings(source, layers).value
     found = open_dataset(data)
     report = check(found, progress=progress)
@@ -505,7 +509,6 @@ def settle(
     dataset = complete(found.only(usable), data.split, report.groups[usable])
     _refuse_untrainable(dataset)
     init = asked_weights(layers).value
-    asked = Layer("--model", {"model": model}) if model else _asked_model(layers)
     named = asked or _model_of(init, dataset) or _default_model(dataset, report)
     if named.is_file:
         _refuse_code(named)
@@ -518,6 +521,18 @@ def settle(
         measured = search_batch(resolved, dataset, network, given, on_trial)
         resolved = run_settings(named, source, dataset, report.facts, [*given, *measured], start)
     return resolved, dataset, report
+
+
+def _task_of_model(asked: Layer | None) -> list[Layer]:
+    """What the data is to be read for, where the network says it: a folder may hold boxes and masks."""
+    from striate import models
+    from striate.models.foreign import is_code
+
+    name = None if asked is None else asked.values["model"]
+    if asked is None or not isinstance(name, str) or is_code(name):
+        return []
+    task = models.task_of(name)
+    return [] if task == "classification" else [Layer(asked.origin, {"data": {"task": task}})]
 
 
 def _refuse_untrainable(dataset: Dataset) -> None:
@@ -552,6 +567,8 @@ def _refuse_code(named: Layer) -> None:
 def _default_model(dataset: Dataset, report: CheckReport) -> Layer:
     if dataset.task == "segmentation":
         return Layer("the data's masks", {"model": _FOR_MASKS})
+    if dataset.task == "detection":
+        return Layer("the data's boxes", {"model": _FOR_BOXES})
     facts = report.facts
     name = "simple_cnn" if max(facts.heights[1], facts.widths[1]) <= _SMALL else "resnet18"
     return Layer("size of the pictures", {"model": name})

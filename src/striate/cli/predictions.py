@@ -1,25 +1,37 @@
-"""Predictions as a table, CSV or JSON lines, with progress and the bad files reported."""
+"""Predictions as lines, files or folders, with progress and the bad files reported."""
 
 import csv
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from striate import api
+from striate.api.inputs import Pictures
+from striate.api.result_files import spreadsheet_safe
 from striate.cli.terminal import message_console, percent
 from striate.errors import DataError, UsageError, printable
 from striate.files import atomic_write
-from striate.structures import Classification, Result, Segmentation
+from striate.structures import Classification, Detections, Result, Segmentation
 
 __all__ = ["Counts", "Looking", "Writer", "write_predictions"]
 
-FOLDER = "folder"  # of masks and overlays
+FOLDER = "folder"  # of masks and overlays, or of pictures with boxes and their labels
+FORMS = {
+    "classification": ("table", "csv", "jsonl"),
+    "detection": ("table", "csv", "jsonl", "coco", "yolo", FOLDER),
+    "segmentation": ("table", "jsonl", FOLDER),
+}
+"""How results of each task can be written."""
+
 _BY_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl", ".txt": "table"}
+_IN_FILES = ("coco", "yolo", FOLDER)  # which stdout is no place for
+
+Write = Callable[[Any], None]
 
 
 @dataclass(slots=True)
@@ -40,7 +52,7 @@ class Writer:
 
     @classmethod
     def choose(cls, form: str | None, out: str | None, top: int) -> "Writer":
-        """The asked form, else the one of the file's suffix, else a table; no suffix is a folder of masks."""
+        """The asked form, else the one of the file's suffix, else a table; no suffix is a folder."""
         path = None if out is None else Path(out)
         if form is None and path is not None:
             if not path.suffix:
@@ -49,15 +61,42 @@ class Writer:
                 raise UsageError(
                     f"--out {out}",
                     f"{path.suffix} is no format",
-                    "use .csv, .jsonl or .txt, --format, or a folder for masks",
+                    "use .csv, .jsonl or .txt, --format, or a folder for masks and boxes",
                 )
             form = _BY_SUFFIX[path.suffix.lower()]
+        if form in _IN_FILES and path is None:
+            raise UsageError(f"--format {form}", "it is no single stream of lines", "name a place: --out")
         return cls(form or "table", path, top)
 
+    def refuse_unfit(self, task: str) -> None:
+        """Raise UsageError where results of `task` cannot be written so."""
+        if self.form in FORMS[task]:
+            return
+        if self.form == FOLDER:
+            raise UsageError(
+                f"--out {self.out}", "no suffix is no format", "use .csv, .jsonl or .txt, or --format"
+            )
+        if self.form in _IN_FILES:
+            raise UsageError("predict", f"{self.form} is a format for boxes", f"use {', '.join(FORMS[task])}")
+        raise UsageError("predict", "a mask is no row of a table", "use jsonl, or a folder: --out masks")
+
     @contextmanager
-    def opened(self) -> Iterator[IO[str]]:
+    def opened(self, task: str, pictures: Pictures) -> Iterator[Write]:
+        """What writes one result of `task`: to stdout, or to what appears when all is written."""
+        if self.out is not None and self.form == FOLDER and task == "segmentation":
+            yield api.mask_folder(self.out, pictures).write
+        elif self.out is not None and self.form != "table" and task == "detection":
+            form: Any = "pictures" if self.form == FOLDER else self.form
+            with api.detection_writer(form, self.out, pictures) as writer:
+                yield writer.write
+        else:
+            with self._stream() as stream:
+                yield self._lines(stream, task)
+
+    @contextmanager
+    def _stream(self) -> Iterator[IO[str]]:
         """A text stream: stdout, or a file that appears when all is written."""
-        if self.out is None or self.form == FOLDER:
+        if self.out is None:
             yield sys.stdout
             return
         with atomic_write(self.out) as file:
@@ -65,32 +104,28 @@ class Writer:
             yield text
             text.detach()
 
-    def refuse_unfit(self, task: str) -> None:
-        """Raise UsageError where results of `task` cannot be written so."""
-        if task == "segmentation" and self.form == "csv":
-            raise UsageError("predict", "a mask is no row of a table", "use jsonl, or a folder: --out masks")
-        if task != "segmentation" and self.form == FOLDER:
-            raise UsageError(
-                f"--out {self.out}", "no suffix is no format", "use .csv, .jsonl or .txt, or --format"
-            )
-
-    def head(self, stream: IO[str]) -> None:
-        """What stands before the first result."""
+    def _lines(self, stream: IO[str], task: str) -> Write:
+        if self.form == "csv" and task == "detection":
+            return api.detection_rows(stream)
         if self.form == "csv":
+            rows = csv.writer(stream, lineterminator="\n")
             columns = [f"{kind}{rank}" for rank in range(2, self.top + 1) for kind in ("label", "confidence")]
-            csv.writer(stream, lineterminator="\n").writerow(["file", "label", "confidence", *columns])
+            rows.writerow(["file", "label", "confidence", *columns])
+            return lambda result: rows.writerow(self._cells(result))
+        line = _json_line if self.form == "jsonl" else self._line
 
-    def line(self, stream: IO[str], result: Result) -> None:
-        """One result."""
-        if self.form == "jsonl":
-            stream.write(json.dumps(result.to_dict(), ensure_ascii=False) + "\n")
-        elif self.form == "csv" and isinstance(result, Classification):
-            csv.writer(stream, lineterminator="\n").writerow(self._cells(result))
-        else:
-            named = "  ".join(f"{printable(name)} {percent(p):>7}" for name, p in self._first(result))
-            stream.write(f"{printable(result.key)}  {named}\n")
+        def write(result: Result) -> None:
+            stream.write(line(result) + "\n")
 
-    def _first(self, result: Result) -> Sequence[tuple[str, float]]:
+        return write
+
+    def _line(self, result: Result) -> str:
+        if isinstance(result, Detections):
+            return printable(str(result))
+        named = "  ".join(f"{printable(name)} {percent(p):>7}" for name, p in self._first(result))
+        return f"{printable(result.key)}  {named}"
+
+    def _first(self, result: Classification | Segmentation) -> Sequence[tuple[str, float]]:
         """The likeliest classes, or those with most pixels."""
         if isinstance(result, Classification):
             return result.top(self.top)
@@ -98,13 +133,12 @@ class Writer:
 
     def _cells(self, result: Classification) -> Sequence[Any]:
         top = result.top(self.top)
-        cells = [cell for name, p in top for cell in (_spreadsheet_safe(name), f"{p:.6f}")]
-        return [_spreadsheet_safe(result.key), *cells, *[""] * (2 * (self.top - len(top)))]
+        cells = [cell for name, p in top for cell in (spreadsheet_safe(name), f"{p:.6f}")]
+        return [spreadsheet_safe(result.key), *cells, *[""] * (2 * (self.top - len(top)))]
 
 
-def _spreadsheet_safe(text: str) -> str:
-    """A name that begins like a formula is quoted, or a spreadsheet would run it."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+def _json_line(result: Result) -> str:
+    return json.dumps(result.to_dict(), ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +150,13 @@ class Looking:
     device: str
     made_by: str | None = None
     views: dict[str, Any] = field(default_factory=dict)  # what was asked of `Predictor.viewing`
+    score: float | None = None  # below which a box is nothing; None: as the model was measured
 
     def predictor(self) -> Any:
         """The model, ready."""
         predictor = api.load(self.model, self.device, self.made_by)
+        if self.score is not None:
+            predictor = predictor.at(self.score)
         return predictor.viewing(**self.views) if self.views else predictor
 
 
@@ -136,15 +173,11 @@ def write_predictions(looking: Looking, inputs: Sequence[str], writer: Writer) -
     paths = api.pictures(inputs)
     for finding in paths.findings:
         report(finding.file, DataError(finding.file, finding.message, finding.fix))
-    masks = api.mask_folder(writer.out, paths) if writer.out and writer.form == FOLDER else None
     results = predictor.stream(paths, looking.batch_size, on_error=report)
-    with writer.opened() as stream, _progress(console, len(paths), bool(writer.out)) as advance:
-        writer.head(stream)
+    opened = writer.opened(predictor.task, paths)
+    with opened as write, _progress(console, len(paths), bool(writer.out)) as advance:
         for result in results:
-            if masks is not None and isinstance(result, Segmentation):
-                masks.write(result)
-            else:
-                writer.line(stream, result)
+            write(result)
             counts.worked += 1
             advance(counts.worked + counts.failed)
     failed = f", {counts.failed} could not be read" if counts.failed else ""

@@ -62,13 +62,15 @@ class EvalView(CountingView):
         )
 
 
-def _cell(value: float | int) -> str:
+def _cell(value: float | int | None) -> str:
+    if value is None:
+        return "–"
     return percent(value) if isinstance(value, float) else f"{value:,}"
 
 
 def confusion_table(scores: Any) -> Table:
     """Rows are the truth, columns the prediction; the darker, the larger the share of the row."""
-    in_percent = scores.unit != "pictures"  # pixels are too many to be read
+    in_percent = scores.unit == "pixels"  # too many to be read
     shown = ", in % of the truth" if in_percent else ""
     title = f"confusion (rows: truth, columns: prediction{shown})"
     grid = Table(title=title, title_justify="left", box=None, padding=(0, 1))

@@ -260,7 +260,8 @@ class Pictures:
                 )
 
 
-_NOT_IN_PIXELS = ("scale", "mean", "std", "channel_order")  # what the network's first layer does
+# What the network's first layer does, and what comes beside the pixels.
+_NOT_IN_PIXELS = ("scale", "mean", "std", "channel_order", "proposals")
 
 
 def _disk(

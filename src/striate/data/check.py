@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from striate.data.box_findings import table_of
 from striate.data.dataset import Dataset, Finding
 from striate.data.facts import DataFacts, Failure, Ints, Measured, facts_of
 from striate.data.findings import (
@@ -40,7 +41,7 @@ class CheckReport:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """The findings whose pictures are left out."""
+        """The findings whose pictures, or whose boxes in them, are left out."""
         return tuple(finding for finding in self.findings if finding.level == "error")
 
     def to_dict(self) -> dict[str, Any]:
@@ -62,23 +63,24 @@ def check(
 ) -> CheckReport:
     """Decode every picture and mask once and report what `dataset` holds and what is wrong with it.
 
-    An item is usable if it decodes and has a label (or objects, or a mask of its size and its classes);
-    pictures with equal pixels and different labels are left out of training but stay in a stated val or test
-    part.
+    An item is usable if it decodes and has a label (or objects, drawn on a picture of its size, or a mask of
+    its size and its classes); pictures with equal pixels and different labels are left out of training but
+    stay in a stated val or test part. Of objects `usable_objects` says what is used.
 
     `workers` threads decode (default: one per CPU, 8 at most); what comes out does not depend on
     their number. `progress(done, total)` is called from this thread. Holds one picture per thread and
-    less than 500 bytes per item, and 4 more for each class of a mask. Ctrl-C stops after the pictures
-    being decoded. Raises UsageError for workers < 1.
+    less than 500 bytes per item, 4 more for each class of a mask and 100 for each box. Ctrl-C stops after
+    the pictures being decoded. Raises UsageError for workers < 1.
     """
     classes = len(dataset.classes) if dataset.task == "segmentation" else 0
     measured = Measured(len(dataset), near_duplicates, classes)
     _decode_all(dataset, measured, workers, progress)
+    measured.boxes = table_of(dataset, measured.shapes, measured.sound)
     groups, labels = measured.groups(), label_ids(dataset, measured)
     labelled = np.array([is_labelled(item) for item in dataset.items], np.bool_)
-    readable = np.flatnonzero(labelled & measured.readable)
+    sound = np.flatnonzero(labelled & measured.sound)
     doubted = doubted_items(dataset, groups, labels)
-    usable = np.setdiff1d(readable, [*doubted.tolist(), *measured.failures])
+    usable = np.setdiff1d(sound, doubted)
     findings = (
         *dataset.findings,
         *picture_findings(dataset, measured),
@@ -129,6 +131,10 @@ def _decode(dataset: Dataset, index: int, measured: Measured) -> Failure | None:
         measured.record(index, dataset.image(index))
     except DataError as error:
         return Failure(item.key, "unreadable", error.what, error.fix)
+    height, width, _ = measured.shapes[index].tolist()
+    stated = (dataset.stated_sizes or {}).get(item.key, (height, width))
+    if stated != (height, width):
+        return _wrong_size(item.key, stated, (height, width))
     try:
         mask = dataset.mask(index)
     except DataError as error:
@@ -136,7 +142,6 @@ def _decode(dataset: Dataset, index: int, measured: Measured) -> Failure | None:
         return Failure(error.where, code, error.what, error.fix)
     if mask is None:
         return None
-    height, width, _ = measured.shapes[index].tolist()
     where = item.mask or item.key
     if mask.shape != (height, width):
         what = f"the mask has {mask.shape[1]}x{mask.shape[0]} pixels, its picture {width}x{height}"
@@ -147,3 +152,12 @@ def _decode(dataset: Dataset, index: int, measured: Measured) -> Failure | None:
         return Failure(where, "mask-label", what, "correct the mask, or name that class")
     measured.record_mask(index, mask)
     return None
+
+
+def _wrong_size(key: str, stated: tuple[int, int], own: tuple[int, int]) -> Failure:
+    """What is told of boxes drawn on a picture of another size than the one that is there."""
+    sizes = f"its labels are for {stated[1]}x{stated[0]} pixels, and it has {own[1]}x{own[0]}"
+    if stated == own[::-1]:
+        what = f"{sizes}: they may have been drawn before its EXIF rotation was applied"
+        return Failure(key, "size-stated", what, "label it as it is shown, or remove the rotation")
+    return Failure(key, "size-stated", sizes, "label this very picture, or correct the stated size")

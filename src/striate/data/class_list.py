@@ -98,7 +98,7 @@ def is_void(name: str) -> bool:
     return name.strip().lower() in _VOID
 
 
-def find_class_list(tree: Tree, folders: Iterable[str]) -> ClassList | None:
+def find_class_list(tree: Tree, folders: Iterable[str], most: int = MOST) -> ClassList | None:
     """The list of classes in the first of `folders` that holds one, by the order of NAMES; None without.
 
     Raises DataError naming the file and the line that is no class.
@@ -107,11 +107,11 @@ def find_class_list(tree: Tree, folders: Iterable[str]) -> ClassList | None:
     for folder in folders:
         for name in NAMES:
             if (path := posixpath.join(folder, name)) in files:
-                return parsed(text_of(tree, path), path)
+                return parsed(text_of(tree, path), path, most)
         beside = [path for path in tree.files if path.endswith(YAML) and posixpath.dirname(path) == folder]
         for path in beside:
             if block := _yaml_block(text_of(tree, path)):
-                return parsed(block, path)
+                return parsed(block, path, most)
     return None
 
 
@@ -126,8 +126,11 @@ def _yaml_block(text: str) -> str:
     return "\n".join(block) if any(block) else ""
 
 
-def parsed(text: str, file: str) -> ClassList:
-    """The classes in the text of `file`. Raises DataError naming the file and the line that is wrong."""
+def parsed(text: str, file: str, most: int = MOST) -> ClassList:
+    """The classes in the text of `file`, `most` at most.
+
+    Raises DataError naming the file and the line that is wrong.
+    """
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
     lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
     if lines and _is_header(lines[0][1]):
@@ -139,7 +142,7 @@ def parsed(text: str, file: str) -> ClassList:
             raise DataError(f"{file}:{number}", f"its {len(line):,} characters name no class", "shorten it")
     found = next(found for pattern in _LINES if (found := _all_matched(pattern, lines)))
     rows = tuple(_listed(match, number, place) for place, (number, match) in enumerate(found))
-    _check(rows, file)
+    _check(rows, file, most)
     return ClassList(file, rows)
 
 
@@ -171,7 +174,7 @@ def _name(text: str) -> str:
     return text.strip().strip("\"'").strip()
 
 
-def _check(rows: Sequence[Listed], file: str) -> None:
+def _check(rows: Sequence[Listed], file: str, most: int) -> None:
     names: set[str] = set()
     values: set[int] = set()
     colors: set[Color] = set()
@@ -188,5 +191,5 @@ def _check(rows: Sequence[Listed], file: str) -> None:
         values.add(row.value)
         if row.color is not None:
             colors.add(row.color)
-    if not 0 < sum(not is_void(row.name) for row in rows) <= MOST:
-        raise DataError(file, f"it lists {len(rows)} classes", f"list 1 to {MOST}, beside void")
+    if not 0 < sum(not is_void(row.name) for row in rows) <= most:
+        raise DataError(file, f"it lists {len(rows)} classes", f"list 1 to {most:,}, beside void")

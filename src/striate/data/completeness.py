@@ -32,7 +32,7 @@ def missing(file_format: str, content: bytes) -> str | None:
     }
     try:
         return walks[file_format](content)
-    except (IndexError, ValueError, struct.error):
+    except (IndexError, OverflowError, ValueError, struct.error):
         return "it ends inside one of its headers or blocks"
 
 

@@ -1,7 +1,7 @@
 """What a reader of any format gives: items with their labels, and where the pictures lie."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -57,6 +57,7 @@ class Item:
     label: int | None = None  # class id, for classification
     objects: Objects | None = None  # for detection
     mask: str | None = None  # for segmentation: what `Dataset.masks` calls its mask
+    ids: tuple[str, ...] = ()  # what its file calls each of the objects, by row: "object 3", "line 7"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class Dataset:
     notes: tuple[str, ...] = ()  # what was decided for the user, to be shown: the split, a skipped folder
     findings: tuple[Finding, ...] = ()  # what the reader had to leave out
     masks: Masks | None = None  # of a segmentation dataset
+    stated_sizes: Mapping[str, tuple[int, int]] | None = None  # key -> height, width as the labels state them
 
     def __len__(self) -> int:
         return len(self.items)
@@ -128,9 +130,11 @@ class Dataset:
         key = self.items[index].mask
         return None if key is None or self.masks is None else self.masks.mask(key)
 
-    def truth(self, index: int) -> int | NDArray[np.uint8] | None:
-        """What is known of item `index`: its class id, or its mask; None where nothing is."""
-        return self.items[index].label if self.task == "classification" else self.mask(index)
+    def truth(self, index: int) -> int | Objects | NDArray[np.uint8] | None:
+        """What is known of item `index`: its class id, its objects or its mask; None where nothing is."""
+        item = self.items[index]
+        known = {"classification": item.label, "detection": item.objects}
+        return known[self.task] if self.task in known else self.mask(index)
 
     def only(self, indices: Iterable[int]) -> "Dataset":
         """The same dataset with just these items, in this order."""

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import IO, TypeVar, cast
 
 import numpy as np
 import PIL.Image
@@ -23,7 +23,7 @@ from striate.data.completeness import missing
 from striate.errors import DataError, UsageError
 from striate.structures import Image
 
-__all__ = ["FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "decode_image", "decode_with"]
+__all__ = ["FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "decode_image", "decode_with", "size_of"]
 
 PixelsT = TypeVar("PixelsT")
 
@@ -37,6 +37,8 @@ FORMATS = ("JPEG", "PNG", "WebP", "BMP", "TIFF", "GIF")
 
 MAX_BYTES = 100_000_000
 MAX_PIXELS = 64_000_000
+
+_START = 1024  # bytes that show what a file is
 
 _ACCEPTED = f"convert it to {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 _INTACT = "replace it by an intact copy or remove it"
@@ -89,6 +91,48 @@ def decode_with(
     return _from_bytes(_read(Path(source), name or str(source)), name or str(source), pixels)
 
 
+def size_of(source: Path | str | bytes | Image, name: str | None = None) -> tuple[int, int]:
+    """Height and width of the picture in `source` upright, told by its header: no pixel is decoded.
+
+    Raises DataError as `decode_image` does, but for damage behind the header.
+    """
+    if isinstance(source, np.ndarray):
+        return source.shape[0], source.shape[1]
+    if isinstance(source, bytes):
+        return _stated_size(io.BytesIO(source), name or "<bytes>")
+    with _opened(Path(source), name or str(source)) as file:
+        return _stated_size(file, name or str(source))
+
+
+def _stated_size(file: IO[bytes], name: str) -> tuple[int, int]:
+    file_format = _recognise(file.read(_START), name)
+    file.seek(0)
+    try:
+        with _pillow_warnings_off(), PIL.Image.open(file, formats=(file_format,)) as image:
+            width, height = image.size
+            _check_pixel_count(width, height, name)
+            is_turned = _may_be_turned(image, file) and _TURNS.get(_orientation(image), (False,))[0]
+            return (width, height) if is_turned else (height, width)
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        # As for pixels: whatever Pillow makes of hostile bytes, this file is at fault.
+        reason = str(error) or type(error).__name__
+        raise DataError(name, f"the header of this {file_format} file is wrong: {reason}", _INTACT) from None
+
+
+def _may_be_turned(image: PIL.Image.Image, file: IO[bytes]) -> bool:
+    """Whether EXIF may turn the sides of `image`. Pillow has the sides of a TIFF upright from the start."""
+    if image.format != "PNG" or "exif" in image.info:
+        return image.format != "TIFF"
+    # Asked for the EXIF, Pillow would decode the pixels first: it may lie behind them.
+    position = file.tell()
+    file.seek(0)
+    content = file.read(MAX_BYTES)
+    file.seek(position)
+    return b"eXIf" in content or b"Raw profile type" in content
+
+
 def _from_pixels(pixels: Image, name: str, background: tuple[int, int, int]) -> Image:
     shaped = pixels[:, :, None] if pixels.ndim == 2 else pixels
     if pixels.dtype != np.uint8 or shaped.ndim != 3 or shaped.shape[2] not in (1, 3, 4) or pixels.size == 0:
@@ -105,6 +149,15 @@ def _from_pixels(pixels: Image, name: str, background: tuple[int, int, int]) -> 
 
 def _read(path: Path, name: str) -> bytes:
     """The content of a regular file, of MAX_BYTES at most."""
+    with _opened(path, name) as file:
+        content = file.read(MAX_BYTES + 1)
+    _check_size(len(content), name)
+    return content
+
+
+@contextmanager
+def _opened(path: Path, name: str) -> Iterator[IO[bytes]]:
+    """The regular file `path`, open. The system's errors are told as DataError, those of the block too."""
     try:
         # A device may act on being opened, so look first. The file can still be swapped for a pipe before
         # it is open: then opening must not wait for a writer, and what was opened is looked at again.
@@ -112,7 +165,7 @@ def _read(path: Path, name: str) -> bytes:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with open(handle, "rb") as file:
             _check_regular(os.fstat(handle), name)
-            content = file.read(MAX_BYTES + 1)
+            yield file
     except FileNotFoundError:
         raise DataError(name, "there is no such file", "check the path") from None
     except PermissionError:
@@ -120,8 +173,6 @@ def _read(path: Path, name: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(name, f"it cannot be read ({reason})", "check the path and the disk") from None
-    _check_size(len(content), name)
-    return content
 
 
 def _check_regular(status: os.stat_result, name: str) -> None:

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from striate.data.box_findings import BoxTable, contents_of
 from striate.data.dataset import PARTS, Dataset, Item, Part
+from striate.data.overlaps import areas
 from striate.data.similarity import SIDE, thumbnail
 from striate.structures import Image
 
@@ -34,8 +36,12 @@ class DataFacts:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     decoded_bytes: int  # of all pictures as uint8 pixels
-    fingerprint: str  # SHA-256 over the sorted keys, classes, pixel hashes and masks
+    fingerprint: str  # SHA-256 over the sorted keys, classes, pixel hashes, masks and boxes
     pixels: dict[str, dict[str, int]] = field(default_factory=dict)  # of masks: class -> part -> pixels
+    boxes: dict[str, dict[str, int]] = field(default_factory=dict)  # class -> part -> usable boxes
+    boxes_each: tuple[int, int, int] = (0, 0, 0)  # of a picture: fewest, median, most
+    # Square root of a box's share of its picture, 0..1: smallest, median, largest.
+    box_sides: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for `--json`."""
@@ -66,11 +72,19 @@ class Measured:
         # Of the masks of `classes` classes; zeros without a mask.
         self.pixels = np.zeros((count, classes), np.uint32)  # that show each class
         self.mask_digests = np.zeros((count, 2), np.uint64)
+        self.boxes = BoxTable.empty()  # of all pictures together, once they are measured
 
     @property
     def readable(self) -> NDArray[np.bool_]:
         """Which pictures decoded, (items,)."""
         return self.shapes[:, 0] > 0
+
+    @property
+    def sound(self) -> NDArray[np.bool_]:
+        """Which pictures decoded and fit what is known of them, (items,)."""
+        sound = self.readable
+        sound[list(self.failures)] = False
+        return sound
 
     def record(self, index: int, image: Image) -> None:
         """Take what is needed of picture `index`."""
@@ -134,6 +148,7 @@ def facts_of(dataset: Dataset, measured: Measured, usable: Ints) -> DataFacts:
     gray = bool(len(usable)) and bool((shapes[:, 2] == 1).all())
     training = [index for index in usable.tolist() if is_training(dataset.items[index])]
     mean, std = _mean_and_std(measured, training or usable.tolist(), 1 if gray else 3)
+    boxes = measured.boxes.of_items(usable)
     return DataFacts(
         pictures=len(usable),
         counts=_counts(dataset, measured, usable),
@@ -146,12 +161,17 @@ def facts_of(dataset: Dataset, measured: Measured, usable: Ints) -> DataFacts:
         decoded_bytes=int(shapes.prod(axis=1).sum()),
         fingerprint=_fingerprint(dataset, measured, usable),
         pixels=_by_part(dataset, measured.pixels, usable) if dataset.task == "segmentation" else {},
+        boxes=_boxes_by_part(dataset, boxes, usable) if dataset.task == "detection" else {},
+        boxes_each=_spread(np.bincount(boxes.items, minlength=len(dataset))[usable]),
+        box_sides=_spread_of_sides(boxes),
     )
 
 
 def _counts(dataset: Dataset, measured: Measured, usable: Ints) -> dict[str, dict[str, int]]:
     if dataset.task == "segmentation":
         return _by_part(dataset, measured.pixels > 0, usable)
+    if dataset.task == "detection":
+        return _boxes_by_part(dataset, measured.boxes.of_items(usable).first_of_class(), usable)
     found = Counter((dataset.items[index].label, dataset.items[index].part) for index in usable.tolist())
     parts = _parts(dataset, usable)
     return {name: {part: found[label, part] for part in parts} for label, name in enumerate(dataset.classes)}
@@ -173,6 +193,14 @@ def _by_part(
     }
 
 
+def _boxes_by_part(dataset: Dataset, boxes: BoxTable, usable: Ints) -> dict[str, dict[str, int]]:
+    """Class -> part -> how many of `boxes` there are."""
+    part_of = [dataset.items[index].part for index in boxes.items.tolist()]
+    found = Counter(zip(boxes.labels.tolist(), part_of, strict=True))
+    parts = _parts(dataset, usable)
+    return {name: {part: found[label, part] for part in parts} for label, name in enumerate(dataset.classes)}
+
+
 def _parts(dataset: Dataset, usable: Ints) -> list[Part]:
     """The parts of the usable items, in the usual order; "" last."""
     found = {dataset.items[index].part for index in usable.tolist()}
@@ -185,6 +213,14 @@ def _spread(sides: Ints) -> tuple[int, int, int]:
         return 0, 0, 0
     ranked = np.sort(sides)
     return int(ranked[0]), int(ranked[(len(ranked) - 1) // 2]), int(ranked[-1])
+
+
+def _spread_of_sides(boxes: BoxTable) -> tuple[float, float, float]:
+    """Smallest, lower median and largest square root of a box's share of its picture."""
+    if not len(boxes):
+        return 0.0, 0.0, 0.0
+    ranked = np.sort(np.sqrt(areas(boxes.clipped) / boxes.sizes.prod(1)))
+    return float(ranked[0]), float(ranked[(len(ranked) - 1) // 2]), float(ranked[-1])
 
 
 def _mean_and_std(
@@ -207,7 +243,7 @@ def _mean_and_std(
 
 def _fingerprint(dataset: Dataset, measured: Measured, usable: Ints) -> str:
     hasher = hashlib.sha256()
-    if dataset.task == "segmentation":
+    if dataset.task != "classification":
         hasher.update("\0".join(dataset.classes).encode(errors="surrogatepass"))
     for index in sorted(usable.tolist(), key=lambda index: dataset.items[index].key):
         item = dataset.items[index]
@@ -217,6 +253,8 @@ def _fingerprint(dataset: Dataset, measured: Measured, usable: Ints) -> str:
         hasher.update(measured.digests[index].tobytes())
         if item.mask is not None:
             hasher.update(measured.mask_digests[index].tobytes())
+        if dataset.task == "detection" and item.objects is not None:
+            hasher.update(contents_of(item.objects))
     return hasher.hexdigest()
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from striate.data.box_findings import box_findings, contents_of
 from striate.data.dataset import PARTS, Dataset, Finding, Item
 from striate.data.facts import Ints, Measured, is_training
 from striate.data.similarity import TOO_SMALL, clusters, near_pairs
@@ -20,7 +21,7 @@ __all__ = [
     "picture_findings",
 ]
 
-FEW = 10  # training pictures of a class, below which it is hardly learnt
+FEW = 10  # training pictures (or boxes) of a class, below which it is hardly learnt
 IMBALANCE = 10  # largest class / smallest class, above which plain accuracy misleads
 TINY = 16  # pixels of the shorter side
 NARROW = 10  # longer side / shorter side
@@ -34,11 +35,26 @@ def is_labelled(item: Item) -> bool:
 
 
 def label_ids(dataset: Dataset, measured: Measured) -> Ints:
-    """A number for what is known of each item, (items,): equal for equal labels or masks, -1 for nothing."""
-    if dataset.task != "segmentation":
+    """A number for what is known of each item, (items,): equal for equal labels, masks or sets of boxes.
+
+    -1 for nothing.
+    """
+    if dataset.task == "classification":
         return dataset.labels()
+    if dataset.task == "detection":
+        return _numbers_of_boxes(dataset)
     _, numbers = np.unique(measured.mask_digests, axis=0, return_inverse=True)
     return np.where(measured.mask_digests.any(axis=1), numbers.reshape(-1), -1)
+
+
+def _numbers_of_boxes(dataset: Dataset) -> Ints:
+    """A number for the set of boxes of each item, -1 where it is not known which there are."""
+    known: dict[bytes, int] = {}
+    numbers = np.full(len(dataset), -1, np.int64)
+    for index, item in enumerate(dataset.items):
+        if item.objects is not None:
+            numbers[index] = known.setdefault(contents_of(item.objects), len(known))
+    return numbers
 
 
 # --- findings of one picture ------------------------------------------------------------------------
@@ -72,22 +88,31 @@ def picture_findings(dataset: Dataset, measured: Measured) -> Iterator[Finding]:
             message = "all of its pixels have one colour"
             yield Finding(item.key, "", "warning", "one-colour", message, "remove it if it shows nothing")
     if is_hidden:
-        message = "no test picture has a mask: nothing is measured on them"
-        yield _note(dataset, "no-test-masks", message, "add their masks if you have them")
-    yield from _empty_masks(dataset, measured)
+        what = "masks" if dataset.task == "segmentation" else "boxes"
+        message = f"no test picture has {what}: nothing is measured on them"
+        yield _note(dataset, f"no-test-{what}", message, f"add their {what} if you have them")
+    if dataset.task == "segmentation":
+        yield from _empty_masks(dataset, measured)
+    if dataset.task == "detection":
+        yield from box_findings(dataset, measured.boxes, measured.sound)
 
 
 def _unlabelled(dataset: Dataset, item: Item) -> Finding:
     if dataset.task == "segmentation":
         return Finding(item.key, "", "error", "mask-missing", "it has no mask", "draw its mask or remove it")
+    if dataset.task == "detection":
+        message = "nothing says which objects it shows"
+        fix = "annotate it, if only as a picture without objects, or remove it"
+        return Finding(item.key, "", "error", "no-label", message, fix)
     return Finding(item.key, "", "error", "no-label", "it has no label", "label it or remove it")
 
 
 def _has_hidden_test(dataset: Dataset) -> bool:
-    """Whether there are masks, and none of the test pictures, as challenges have it."""
+    """Whether there are masks or boxes, and none of the test pictures, as challenges have it."""
+    if dataset.task == "classification":
+        return False
     tests = [item for item in dataset.items if item.part == "test"]
-    is_masked = dataset.task == "segmentation" and any(item.mask is not None for item in dataset.items)
-    return bool(tests) and is_masked and all(item.mask is None for item in tests)
+    return bool(tests) and not any(map(is_labelled, tests)) and any(map(is_labelled, dataset.items))
 
 
 def _empty_masks(dataset: Dataset, measured: Measured) -> Iterator[Finding]:
@@ -143,10 +168,12 @@ def _conflict(
     """An error naming a training item, which is left out; a warning where there is none."""
     is_left_out = any(index in left_out for index in members)
     first, others = _file_and_others(dataset, sorted(members, key=lambda index: index not in left_out))
-    message = f"its pixels have {len(labels)} different masks: see {others}"
-    if dataset.task != "segmentation":
+    if dataset.task == "classification":
         names = " and ".join(dataset.classes[label] for label in labels)
         message = f"its pixels are labelled {names}: see {others}"
+    else:
+        what = "masks" if dataset.task == "segmentation" else "sets of boxes"
+        message = f"its pixels have {len(labels)} different {what}: see {others}"
     if is_left_out:
         message += "; none of them is trained on"
     level: Literal["error", "warning"] = "error" if is_left_out else "warning"
@@ -158,8 +185,8 @@ def near_findings(dataset: Dataset, measured: Measured, groups: Ints) -> Iterato
     indices = np.arange(len(groups))
     compared = np.flatnonzero(measured.comparable & ((groups < 0) | (groups == indices)))
     pairs, complete = near_pairs(measured.thumbnails[compared])
-    # Masks differ wherever pixels do.
-    known = np.full(len(dataset), -1) if dataset.task == "segmentation" else dataset.labels()
+    # Masks and boxes differ wherever pixels do.
+    known = dataset.labels() if dataset.task == "classification" else np.full(len(dataset), -1)
     for members in clusters(compared[pairs]):
         file, others = _file_and_others(dataset, members)
         labels, parts = _different(known, members), _parts(dataset, members)
@@ -222,31 +249,44 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def class_findings(dataset: Dataset, measured: Measured, usable: Ints) -> Iterator[Finding]:
-    """Classes without pictures, with few of them, or far fewer than another, of those to train on."""
-    if not any(item.label is not None or item.mask is not None for item in dataset.items):
+    """Classes without pictures (or boxes), few of them, or far fewer than another, of those to train on."""
+    if not _has_class(dataset):
         return
+    what = "boxes" if dataset.task == "detection" else "pictures"
     trained = [index for index in usable.tolist() if is_training(dataset.items[index])]
     present = _tallied(dataset, measured, usable)[0] > 0
     training, amounts = _tallied(dataset, measured, np.array(trained, np.int64))
     names = np.array(dataset.classes, object)
     if empty := names[~present].tolist():
-        message = f"no usable picture of {_listed(empty)}"
-        yield _warning(dataset, "empty-class", message, "add pictures or remove the class")
+        message = f"no usable {'box' if what == 'boxes' else 'picture'} of {_listed(empty)}"
+        yield _warning(dataset, "empty-class", message, f"add {what} or remove the class")
     if not training.any():
         return
     few = [f"{names[label]} ({training[label]})" for label in np.flatnonzero(present & (training < FEW))]
     if few:
-        message = f"fewer than {FEW} pictures to train on: {_listed(few)}"
+        message = f"fewer than {FEW} {what} to train on: {_listed(few)}"
         yield _warning(dataset, "few", message, "add pictures of them")
     yield from _imbalance(dataset, amounts, np.flatnonzero(present))
 
 
+def _has_class(dataset: Dataset) -> bool:
+    """Whether any item says of itself, or of a part of its picture, which class it is."""
+    if dataset.task == "detection":
+        return any(item.objects is not None and len(item.objects) for item in dataset.items)
+    return any(item.label is not None or item.mask is not None for item in dataset.items)
+
+
 def _tallied(dataset: Dataset, measured: Measured, indices: Ints) -> tuple[Ints, Ints]:
-    """For each class, how many of these items show it, and in how many pixels (without masks: items)."""
+    """For each class, how many of these items show it, and in how many pixels; of boxes, how many, twice.
+
+    Without either, the items twice.
+    """
     if dataset.task == "segmentation":
         pixels = measured.pixels[indices]
         return (pixels > 0).sum(axis=0), pixels.sum(axis=0, dtype=np.int64)
     labels = dataset.labels()[indices]
+    if dataset.task == "detection":
+        labels = measured.boxes.of_items(indices).labels
     counts = np.bincount(labels[labels >= 0], minlength=len(dataset.classes))
     return counts, counts
 
@@ -256,10 +296,13 @@ def _imbalance(dataset: Dataset, totals: Ints, present: Ints) -> Iterator[Findin
     ranked = present[np.argsort(totals[present], kind="stable")]
     smallest, largest = int(ranked[0]), int(ranked[-1])
     if totals[largest] > IMBALANCE * totals[smallest]:
-        unit = "pixels" if dataset.task == "segmentation" else "pictures"
+        unit, fix = "pictures", "add pictures of the rare class or weight the loss by class"
+        if dataset.task == "segmentation":
+            unit = "pixels"
+        elif dataset.task == "detection":
+            unit, fix = "boxes", "add pictures of the rare class"
         names = dataset.classes
         message = f"{totals[largest]:,} {unit} of {names[largest]}, {totals[smallest]:,} of {names[smallest]}"
-        fix = "add pictures of the rare class or weight the loss by class"
         yield _warning(dataset, "imbalance", message, fix)
 
 

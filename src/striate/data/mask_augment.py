@@ -7,7 +7,8 @@ known class.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 
 from striate.config import Settings
 from striate.data.draws import Draws
-from striate.data.pixels import Rectangle, copy_pixels, moved, recoloured
-from striate.data.preprocess import apply, planned
+from striate.data.pixels import Rectangle, copy_pixels, recoloured
+from striate.data.placing import Place, put
+from striate.data.preprocess import planned
 from striate.errors import UsageError
 from striate.structures import IGNORE, Geometry, Image, Preprocess
 
@@ -92,22 +94,12 @@ class _Window(NamedTuple):
     left: int
 
 
-class _Span(NamedTuple):
-    """Along one side: pixels first..end of the kept picture become start..stop of the window."""
-
-    first: int
-    end: int
-    start: int
-    stop: int
-
-
 @dataclass(frozen=True, slots=True)
 class MaskAugmentation:
     """`config` at work on pictures that `preprocess` prepares. Raises UsageError where they do not fit."""
 
     config: MaskAugmentConfig
     preprocess: Preprocess
-    _of_cut: Preprocess = field(init=False, repr=False)  # prepares a cut, but for its size
 
     def __post_init__(self) -> None:
         config, spec = self.config, self.preprocess
@@ -116,8 +108,6 @@ class MaskAugmentation:
         quarter = min(spec.inner_size) / 4
         fix = f"stay within a quarter of the side, {quarter:g} pixels"
         _require(config.elastic <= quarter, "elastic", config.elastic, fix)
-        flat = replace(spec, fit="stretch", border=0, resize_to=None, max_size=None, pad_to=1)
-        object.__setattr__(self, "_of_cut", flat)
 
     def vary(self, drawn: Draws, indices: NDArray[np.int64], sources: Iterable[Source]) -> list[Varied]:
         """The samples `indices` at the input's size, each changed at random by its own index alone.
@@ -166,21 +156,19 @@ class MaskAugmentation:
         # Only training cuts, so that everything else does without torch.
         from striate.data.resample import resampler
 
-        rows, columns = (
-            _span(*sides)
-            for sides in zip(source.image.shape[:2], window.resized, window.size, window[2:], strict=True)
-        )
-        cut = Rectangle(rows.first, rows.end, columns.first, columns.end)
-        spec = replace(self._of_cut, size=(rows.stop - rows.start, columns.stop - columns.start))
-        resize = None if self.config.zoom is None else resampler(spec)
-        shown, inside = apply(spec, source.image[cut.top : cut.bottom, cut.left : cut.right], resize)
-        if self.config.jitter:
-            shown = recoloured(shown[None], chance.factors[None])[0]
+        spec = self.preprocess
         image = np.full((*window.size, spec.channels), spec.pad_value, np.uint8)
-        image[rows.start : rows.stop, columns.start : columns.stop] = shown
-        inside = replace(inside, input=window.size, top=rows.start, left=columns.start)
-        geometry = moved(source.geometry, cut, inside)
-        return Varied(image, geometry.mask_to_input(source.mask), geometry)
+        limits = Rectangle(0, window.size[0], 0, window.size[1])
+        placed = put(
+            image,
+            (source.image, source.geometry),
+            Place(window.resized, -window.top, -window.left, limits),
+            spec,
+            None if self.config.zoom is None else resampler(spec),
+            partial(_recoloured, chance.factors) if self.config.jitter else None,
+        )
+        assert placed is not None  # a window always shows some of the picture
+        return Varied(image, placed.geometry.mask_to_input(source.mask), placed.geometry)
 
     def _warped(self, window: _Window, chance: _Chance, source: Source) -> Varied:
         from striate.data.warp import places_of, warped
@@ -218,13 +206,9 @@ def _origin(spare: int, place: float) -> int:
     return int(math.copysign(math.floor(place * (abs(spare) + 1)), spare))
 
 
-def _span(kept: int, resized: int, room: int, origin: int) -> _Span:
-    """What `room` pixels from `origin` on show, of a side of `kept` pixels that is brought to `resized`."""
-    start, stop = max(0, -origin), min(room, resized - origin)
-    # The nearest edges between kept pixels: what is cut is whole ones.
-    first, end = ((2 * (origin + place) * kept + resized) // (2 * resized) for place in (start, stop))
-    first = min(first, kept - 1)
-    return _Span(first, max(end, first + 1), start, stop)
+def _recoloured(factors: NDArray[np.float32], image: Image) -> Image:
+    changed: Image = recoloured(image[None], factors[None])[0]
+    return changed
 
 
 def _normal(uniform: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -48,13 +48,14 @@ def partners(
     indices: NDArray[np.int64],
     pool: NDArray[np.int64],
     blocks: NDArray[np.int64] | None = None,
+    purpose: str = "partner",
 ) -> NDArray[np.int64]:
     """For each sample of `indices`, all of them in `pool`, the one of `pool` that it is mixed with.
 
     With `blocks`, where `blocks[i]` is the block of index i, it is one of the same block: that is being read
-    anyway, and any other would cost a search on the disk.
+    anyway, and any other would cost a search on the disk. For several partners, name a `purpose` of each.
     """
-    chance = drawn.uniform(indices, "partner", 1)[:, 0]
+    chance = drawn.uniform(indices, purpose, 1)[:, 0]
     if blocks is None:
         return pool[(chance * len(pool)).astype(np.int64)]
     by_block = pool[np.argsort(blocks[pool], kind="stable")]

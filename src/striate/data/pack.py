@@ -5,7 +5,6 @@ sample of its part, so that reading a few shards at a time is nearly as good as 
 """
 
 import hashlib
-import io
 import re
 import tarfile
 from collections.abc import Callable, Generator, Sequence
@@ -16,11 +15,9 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-import PIL.Image
 from numpy.typing import NDArray
 
 from striate.data.dataset import PARTS, Dataset, Part
-from striate.data.decode import MAX_BYTES
 from striate.data.draws import Draws
 from striate.data.identity import identity_of
 from striate.data.manifest import (
@@ -33,27 +30,15 @@ from striate.data.manifest import (
     sha256,
     write_json,
 )
+from striate.data.picture_file import picture_file, suffix_of
 from striate.errors import DataError
 from striate.files import atomic_write, sha256_of
-from striate.structures import Image
 
 __all__ = ["identity_of_all", "member_names", "write_shards"]
 
 _BLOCK, _RECORD = tarfile.BLOCKSIZE, tarfile.RECORDSIZE
 _AHEAD = 16  # pictures that are read at a time
 _THREADS = 4
-_CHANGED = "leave the pictures as they are while they are packed"
-
-_KINDS = (
-    (b"\xff\xd8", "jpg"),
-    (b"\x89PNG", "png"),
-    (b"GIF8", "gif"),
-    (b"BM", "bmp"),
-    (b"II*\0", "tif"),
-    (b"MM\0*", "tif"),
-    (b"II+\0", "tif"),
-    (b"MM\0+", "tif"),
-)
 
 
 def identity_of_all(dataset: Dataset) -> str:
@@ -167,7 +152,7 @@ def _write(job: _Job, limit: int, note: Callable[[int], None]) -> Shard:
         for index, content in contents:
             label = job.dataset.items[index].label
             members = [
-                (f"{job.names[index]}.{_kind(content, job.dataset.items[index].key)}", content),
+                (f"{job.names[index]}.{suffix_of(content, job.dataset.items[index].key)}", content),
                 (f"{job.names[index]}.cls", str(label).encode("ascii")),
             ]
             if writer.rows and writer.size_with(members) > limit:
@@ -184,40 +169,7 @@ def _contents(dataset: Dataset, indices: NDArray[np.int64]) -> Generator[tuple[i
         for start in range(0, len(indices), _AHEAD):
             some = indices[start : start + _AHEAD].tolist()
             keys = [dataset.items[index].key for index in some]
-            yield from zip(some, pool.map(lambda key: _file_of(dataset, key), keys), strict=True)
-
-
-def _file_of(dataset: Dataset, key: str) -> bytes:
-    """The bytes of the picture as its file holds them; of pixels in memory, a PNG."""
-    content = dataset.storage.content(key)
-    if isinstance(content, np.ndarray):
-        return _png(content)
-    if isinstance(content, bytes):
-        return content
-    try:
-        with content.open("rb") as file:
-            found = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise DataError(key, f"it cannot be read ({error.strerror or error})", _CHANGED) from None
-    if len(found) > MAX_BYTES:
-        raise DataError(key, "it has more than 100 MB now", _CHANGED)
-    return found
-
-
-def _png(pixels: Image) -> bytes:
-    buffer = io.BytesIO()
-    PIL.Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _kind(content: bytes, key: str) -> str:
-    """The suffix that the content deserves, whatever its file was called."""
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "webp"
-    for start, kind in _KINDS:
-        if content.startswith(start):
-            return kind
-    raise DataError(key, "it is no picture any more", _CHANGED)
+            yield from zip(some, pool.map(lambda key: picture_file(dataset.storage, key), keys), strict=True)
 
 
 class _TarWriter:

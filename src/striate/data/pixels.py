@@ -1,15 +1,19 @@
 """What the random changes of training pictures share, whatever the task: copies, colours, coordinates."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from striate.structures import Geometry, Image
 
-__all__ = ["Rectangle", "copy_pixels", "moved", "recoloured", "rounded"]
+__all__ = ["Change", "Rectangle", "copy_pixels", "moved", "recoloured", "rounded"]
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, the gray of preprocessing
+
+Change: TypeAlias = Callable[[Image], Image]
+"""From a picture (H, W, C) to one of the same size."""
 
 
 class Rectangle(NamedTuple):

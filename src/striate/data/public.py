@@ -20,8 +20,9 @@ from striate.data.formats import idx, imagenet
 from striate.data.storage import ArrayStorage
 from striate.data.tree import open_tree
 from striate.errors import DiskFull, EnvironmentProblem, UnknownName
+from striate.structures import Task
 
-__all__ = ["NAMES", "SETS", "PublicSet", "data_root", "read"]
+__all__ = ["NAMES", "SETS", "TASK", "PublicSet", "data_root", "read"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ SETS: dict[str, PublicSet] = {
     )
 }
 NAMES = tuple(SETS)
+TASK: Task = "classification"  # of all of them
 
 
 def data_root(root: str | None = None) -> Path:

@@ -1,17 +1,19 @@
 """Parts for a dataset that lacks some: stratified, seeded, whatever the order of the files.
 
 Within each class, pictures are ordered by a hash of (seed, key) and the first of them are taken, so a
-picture that is added later moves few of the others; pictures with masks, of many classes each, are ordered
-all together. How many each class gives is apportioned by largest remainder, so that the total is exact; every
-class keeps at least one picture in train. Pictures of equal content stay together. Parts that the source
-states are never changed.
+picture that is added later moves few of the others. A picture with boxes of several classes counts as one of
+the rarest of them, so that rare classes get into every part; those without any box are a class of their own.
+Pictures with masks, of many classes each, are ordered all together. How many each class gives is apportioned
+by largest remainder, so that the total is exact; every class keeps at least one picture in train. Pictures of
+equal content stay together. Parts that the source states are never changed.
 """
 
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +28,7 @@ __all__ = ["SplitConfig", "complete"]
 _UNLABELLED = -1
 # Equal pictures with different labels are a mistake in the data: nothing should be measured on them.
 _CONTRADICTED = -2
+_WITHOUT_BOXES = -3
 _LONG_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -72,7 +75,7 @@ def complete(dataset: Dataset, config: SplitConfig, groups: NDArray[np.int64] | 
     wanted = {part: fraction for part, fraction in fractions.items() if part not in stated and fraction}
     if not pool:
         return _noted(dataset, _no_training_note(stated)) if dataset.items else dataset
-    units = _units(dataset.items, pool, groups, config.seed)
+    units = _units(dataset, pool, groups, config.seed)
     taken: dict[int, Part] = {}
     # Test first, so that another val_fraction leaves the test part as it was.
     for part, fraction in wanted.items():
@@ -84,24 +87,45 @@ def complete(dataset: Dataset, config: SplitConfig, groups: NDArray[np.int64] | 
         part = taken.get(index, "train")
         if items[index].part != part:
             items[index] = replace(items[index], part=part)
-    return _noted(replace(dataset, items=tuple(items)), _note(stated, wanted, taken, units, config))
+    strata = "the rarest class of each picture" if dataset.task == "detection" else "class"
+    return _noted(replace(dataset, items=tuple(items)), _note(stated, wanted, taken, units, config, strata))
 
 
-def _units(
-    items: tuple[Item, ...], pool: Iterable[int], groups: NDArray[np.int64] | None, seed: int
-) -> list[_Unit]:
+def _units(dataset: Dataset, pool: Sequence[int], groups: NDArray[np.int64] | None, seed: int) -> list[_Unit]:
     """The pool as units, in the order in which they are taken."""
+    items, labels_of = dataset.items, _labels(dataset, pool)
     together: dict[int, list[int]] = defaultdict(list)
     for index in pool:
         group = -1 if groups is None else int(groups[index])
         together[group if group >= 0 else -1 - index].append(index)
     units = []
     for indices in together.values():
-        labels = {items[index].label for index in indices}
+        labels = {labels_of[index] for index in indices}
         label = _CONTRADICTED if len(labels) > 1 else labels.pop()
         order = min(_hash(seed, items[index].key) for index in indices)
-        units.append(_Unit(order, _UNLABELLED if label is None else label, tuple(indices)))
+        units.append(_Unit(order, label, tuple(indices)))
     return sorted(units, key=lambda unit: unit.order)
+
+
+def _labels(dataset: Dataset, pool: Sequence[int]) -> dict[int, int]:
+    """The class by which each picture of the pool is split."""
+    if dataset.task == "detection":
+        return _rarest(dataset.items, pool)
+    labels = ((index, dataset.items[index].label) for index in pool)
+    return {index: _UNLABELLED if label is None else label for index, label in labels}
+
+
+def _rarest(items: Sequence[Item], pool: Sequence[int]) -> dict[int, int]:
+    """For each picture of the pool, of the classes it shows, the one that the fewest pictures show."""
+    shown = {
+        index: set(objects.labels.tolist()) for index in pool if (objects := items[index].objects) is not None
+    }
+    pictures = Counter(chain.from_iterable(shown.values()))
+    rarest = {
+        index: min(labels, key=lambda label: (pictures[label], label), default=_WITHOUT_BOXES)
+        for index, labels in shown.items()
+    }
+    return {index: rarest.get(index, _UNLABELLED) for index in pool}
 
 
 def _take(units: list[_Unit], taken: Mapping[int, Part], total: int, seed: int) -> list[int]:
@@ -155,6 +179,7 @@ def _note(
     taken: Mapping[int, Part],
     units: list[_Unit],
     config: SplitConfig,
+    strata: str,
 ) -> str:
     sizes = Counter(taken.values())
     pool_size = sum(len(unit.indices) for unit in units)
@@ -162,7 +187,7 @@ def _note(
         f"{100 * wanted[part]:g} % {part} ({_pictures(sizes[part])})" for part in PARTS if part in wanted
     ]
     is_stratified = any(unit.label != _UNLABELLED for unit in units)
-    how = f"{'stratified by class' if is_stratified else 'at random'}, seed {config.seed}"
+    how = f"{f'stratified by {strata}' if is_stratified else 'at random'}, seed {config.seed}"
     if together := sum(len(unit.indices) for unit in units if len(unit.indices) > 1):
         how += f", {_pictures(together)} of repeated content kept together"
     if stated == {""}:

@@ -22,7 +22,17 @@ from striate.data.unlisted import is_ignored, is_text, kind_of, link_finding, un
 from striate.data.zips import open_zip
 from striate.errors import DataError
 
-__all__ = ["FolderTree", "Subtree", "Tree", "below", "listed_tree", "open_tree", "text_of"]
+__all__ = [
+    "FolderTree",
+    "Subtree",
+    "Tree",
+    "below",
+    "bytes_of",
+    "head_of",
+    "listed_tree",
+    "open_tree",
+    "text_of",
+]
 
 MAX_TEXT_BYTES = 500_000_000  # of a label file; a row for each of ImageNet's pictures takes 80 MB
 
@@ -75,21 +85,41 @@ def text_of(tree: Tree, path: str) -> str:
 
     Raises DataError naming the file if it is unreadable, not UTF-8 or larger than 500 MB.
     """
+    content = bytes_of(tree, path, MAX_TEXT_BYTES)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        where = f"{tree.name}/{path}:{line}"
+        raise DataError(where, "is not UTF-8", "save it as text in UTF-8") from None
+
+
+def bytes_of(tree: Tree, path: str, most: int) -> bytes:
+    """The content of a label file. Raises DataError if it is unreadable or has more than `most` bytes."""
     where = f"{tree.name}/{path}"
     content = tree.content(path)
     try:
-        if isinstance(content, Path):
-            if content.stat().st_size > MAX_TEXT_BYTES:
-                raise DataError(where, "is larger than 500 MB", "give a smaller label file")
-            content = content.read_bytes()
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1 if isinstance(content, bytes) else 1
-        raise DataError(f"{where}:{line}", "is not UTF-8", "save it as text in UTF-8") from None
+        size = content.stat().st_size if isinstance(content, Path) else len(content)
+        if size > most:
+            limit = f"{most / 1_000_000:g} MB"
+            raise DataError(where, f"is larger than {limit}", "give a smaller label file")
+        return content.read_bytes() if isinstance(content, Path) else content
     except OSError as error:
         raise DataError(
             where, f"cannot be read ({error.strerror or error})", "check its permissions"
         ) from None
+
+
+def head_of(tree: Tree, path: str, size: int) -> bytes:
+    """The first `size` bytes of a file, to tell what it is; none where it cannot be read."""
+    content = tree.content(path)
+    if isinstance(content, bytes):
+        return content[:size]
+    try:
+        with content.open("rb") as file:
+            return file.read(size)
+    except OSError:
+        return b""
 
 
 # --- folders ----------------------------------------------------------------------------------------

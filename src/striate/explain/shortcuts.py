@@ -15,7 +15,8 @@ __all__ = ["shortcut"]
 
 def shortcut(function: Any, arguments: tuple[Any, ...]) -> Any:
     """Empty outputs of `function`, None where there is no shortcut for these arguments."""
-    found = _SHORTCUTS.get(function)
+    # By its name: only networks that suppress boxes import torchvision.
+    found = _kept if function.name() == "torchvision::nms" else _SHORTCUTS.get(function)
     if found is None or not all(tensor.is_meta for tensor in arguments if isinstance(tensor, Tensor)):
         return None
     return found(*arguments)
@@ -42,6 +43,10 @@ def _mean(values: Tensor, *axes: Any) -> Tensor | None:
 
 def _linear(_: Tensor, left: Tensor, right: Tensor) -> Tensor:
     return torch.mm(left, right)  # refuses shapes that do not fit
+
+
+def _kept(_: Tensor, scores: Tensor, __: float) -> Tensor:
+    return scores.new_empty(scores.shape, dtype=torch.int64)  # as many as there may be
 
 
 _SHORTCUTS: dict[Any, Callable[..., Any]] = {

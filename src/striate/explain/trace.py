@@ -139,7 +139,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.fields[inputs] = tuple(
             Track.of_input(self.input_shape, axis) for axis in range(2, len(self.input_shape))
         )
-        dense = self.module.dense if isinstance(self.module, Network) else self.module
+        dense: Any = self.module
+        extras: dict[str, Tensor] = {}
+        if isinstance(self.module, Network):
+            dense, extras = self.module.dense, self.module.blank_extras(inputs)
         with (
             _eager(self.module),
             _hooked(self),
@@ -148,7 +151,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             _Composites(self),
             self,
         ):
-            self.finish(self.root, dense(inputs))
+            self.finish(self.root, dense(inputs, **extras))
 
     def trace(self) -> Trace:
         """What was seen."""

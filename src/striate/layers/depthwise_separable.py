@@ -9,6 +9,8 @@ from striate.layers.depthwise import Depthwise
 
 __all__ = ["DepthwiseSeparable"]
 
+TORCH_NORM = Norm()  # torch's own constants
+
 
 class DepthwiseSeparable(nn.Module):
     """Depthwise 3x3 -> 1x1, each with batch norm and activation.
@@ -24,11 +26,12 @@ class DepthwiseSeparable(nn.Module):
         activation: Callable[[], nn.Module],
         stride: int = 1,
         dilation: int = 1,
+        norm: Norm = TORCH_NORM,
     ) -> None:
         super().__init__()
-        self.depthwise = ConvolutionNorm(Depthwise(channels, 3, stride, dilation), activation(), Norm())
+        self.depthwise = ConvolutionNorm(Depthwise(channels, 3, stride, dilation), activation(), norm)
         mix = nn.Conv2d(channels, channels_out, 1, bias=False)
-        self.pointwise = ConvolutionNorm(mix, activation(), Norm())
+        self.pointwise = ConvolutionNorm(mix, activation(), norm)
 
     def forward(self, maps: Tensor) -> Tensor:
         mixed: Tensor = self.pointwise(self.depthwise(maps))  # (B, channels_out, H / stride, W / stride)

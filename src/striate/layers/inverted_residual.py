@@ -48,11 +48,19 @@ class InvertedResidual(nn.Module):
         self.adds_input = shape.adds_input
 
     def forward(self, maps: Tensor) -> Tensor:
-        inside = maps if self.expand is None else self.expand(maps)  # (B, expanded, H, W)
+        projected = self.narrowed(self.widened(maps))
+        if self.adds_input:
+            projected += maps
+        return projected
+
+    def widened(self, maps: Tensor) -> Tensor:
+        """The many maps (B, expanded, H, W) inside, before the depthwise convolution."""
+        return maps if self.expand is None else self.expand(maps)
+
+    def narrowed(self, inside: Tensor) -> Tensor:
+        """What the block makes of `widened` before it adds its input: (B, channels_out, H / stride, ...)."""
         inside = self.depthwise(inside)  # (B, expanded, H / stride, W / stride)
         if self.squeeze is not None:
             inside = self.squeeze(inside)
         projected: Tensor = self.project(inside)
-        if self.adds_input:
-            projected += maps
         return projected

@@ -1,11 +1,11 @@
 """Measures of a task, one per file; numpy only.
 
-Every metric counts in integers, so the order of the pictures and the way they were shared out between
-processes cannot change the last digit of a score.
+The order of the pictures and the way they were shared out between processes cannot change the last digit of
+a score: a metric counts in integers, or it keeps what it was given and puts that in order at the end.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from striate.structures import Classification
 __all__ = ["Metric", "State", "add_counts", "check_measured", "columns", "ratio"]
 
 State = dict[str, NDArray[np.int64]]
-"""What a metric has counted, by name: plain arrays that another process can be sent."""
+"""What a metric that counts has counted, by name."""
 
 ResultT = TypeVar("ResultT", contravariant=True)
 TruthT = TypeVar("TruthT", contravariant=True)
@@ -30,11 +30,11 @@ class Metric(Protocol[ResultT, TruthT, ScoresT]):
         """Count `results` against the truths. Raises DataError where they do not fit."""
         ...
 
-    def state(self) -> State:
-        """A copy of what was counted so far."""
+    def state(self) -> Mapping[str, NDArray[Any]]:
+        """A copy of what was counted or kept so far: plain arrays that another process can be sent."""
         ...
 
-    def merge(self, state: Mapping[str, NDArray[np.int64]]) -> None:
+    def merge(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Count what another metric of the same kind counted, as if it had been seen here."""
         ...
 

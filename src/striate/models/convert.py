@@ -280,9 +280,12 @@ def _class_count(weights: StateDict, build: Build) -> int:
     three, five = build(3).state_dict(), build(5).state_dict()
     for name, axis in changing_shapes(three, five):
         if name in weights and weights[name].ndim == three[name].ndim:
-            outputs = weights[name].shape[axis]
-            if outputs > 1 and build(outputs).state_dict()[name].shape == weights[name].shape:
-                return outputs
+            outputs, few = weights[name].shape[axis], three[name].shape[axis]
+            # A detector's has one or several a class, and some for the background or boxes.
+            found: int = 3 + (outputs - few) // ((five[name].shape[axis] - few) // 2)
+            possible = outputs > 1 and found >= 1
+            if possible and build(found).state_dict()[name].shape == weights[name].shape:
+                return found
     return len(build(None).classes)
 
 

@@ -81,6 +81,7 @@ class Network(nn.Module, ABC):
     task: ClassVar[Task]
     name: str = ""  # public name it was created by: "resnet18"
     context: int | None = None  # pixels around one that its output hangs on; None: all or not known
+    is_solved_last: ClassVar[bool] = False  # whether parts of it are solved for after the last epoch
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -127,6 +128,15 @@ class Network(nn.Module, ABC):
     def dense(self, images: Tensor, **extras: Tensor) -> dict[str, Tensor]:
         """`decode(forward(images))`: what is exported, explained and summarised."""
         return self.decode(self(images, **extras))
+
+    def blank_extras(self, images: Tensor) -> dict[str, Tensor]:
+        """What it takes beside `images` (B, C, H, W) where only shapes matter: boxes of the whole picture."""
+        count = self.preprocess.proposals
+        if not count:
+            return {}
+        height, width = images.shape[-2:]
+        whole = torch.tensor([0.0, 0.0, width, height], device=images.device)
+        return {"proposals": whole.expand(len(images), count, 4)}
 
 
 def frozen_norms(network: nn.Module) -> Iterator[nn.Module]:

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["BoxCoder", "areas", "centred", "clipped", "cornered", "overlap", "pairwise_iou"]
+__all__ = ["BoxCoder", "areas", "centred", "clipped", "cornered", "overlap", "pairwise_iou", "pairwise_share"]
 
 Overlap = Literal["iou", "giou", "diou", "ciou"]
 
@@ -48,11 +48,27 @@ def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
     0..1; 0 where neither has an area.
     """
-    corner = torch.maximum(boxes[..., :, None, :2], others[..., None, :, :2])
-    opposite = torch.minimum(boxes[..., :, None, 2:], others[..., None, :, 2:])
-    shared = areas(torch.cat((corner, opposite), -1))
+    shared = _pairwise_shared(boxes, others)
     union = areas(boxes)[..., :, None] + areas(others)[..., None, :] - shared
     return torch.where(union > 0, shared / union.clamp(min=_LEAST), 0)
+
+
+def pairwise_share(boxes: Tensor, others: Tensor) -> Tensor:
+    """How much of each of `boxes` (..., N, 4) lies in each of `others` (..., M, 4): (..., N, M) in 0..1.
+
+    0 for a box without area.
+    """
+    own = areas(boxes)[..., :, None]
+    return torch.where(own > 0, _pairwise_shared(boxes, others) / own.clamp(min=_LEAST), 0)
+
+
+def _pairwise_shared(boxes: Tensor, others: Tensor) -> Tensor:
+    """The area that each of `boxes` (..., N, 4) has in common with each of `others` (..., M, 4)."""
+    x0, y0, x1, y1 = boxes[..., :, None, :].unbind(-1)
+    other_x0, other_y0, other_x1, other_y1 = others[..., None, :, :].unbind(-1)
+    # Axis by axis: with hundreds of thousands of anchors, (..., N, M, 4) is what would fill the memory.
+    width = (torch.minimum(x1, other_x1) - torch.maximum(x0, other_x0)).clamp(min=0)
+    return width * (torch.minimum(y1, other_y1) - torch.maximum(y0, other_y0)).clamp(min=0)
 
 
 def overlap(boxes: Tensor, others: Tensor, kind: Overlap = "iou") -> Tensor:

@@ -1,10 +1,13 @@
 """What a detector's outputs are narrowed down to, in shapes that no value decides."""
 
 import torch
-import torchvision
 from torch import Tensor
 
+from striate.ops import kernels
+
 __all__ = ["best_candidates", "unsuppressed"]
+
+_COLUMNS = 16  # places side by side
 
 
 def best_candidates(boxes: Tensor, scores: Tensor, per_class: int) -> dict[str, Tensor]:
@@ -29,7 +32,7 @@ def unsuppressed(boxes: Tensor, scores: Tensor, threshold: float, groups: Tensor
 
     boxes (B, N, 4) at 0 or above, scores (B, N); groups (B, N) from 0: only boxes of equal group compete.
     Greedy non-maximum suppression in one call whatever the batch, so that it can be exported with a free
-    batch: each picture and group is moved to a place of its own.
+    batch: each picture and group is moved to a place of its own, on a grid.
     """
     batch, count = scores.shape
     if not count:
@@ -37,9 +40,11 @@ def unsuppressed(boxes: Tensor, scores: Tensor, threshold: float, groups: Tensor
     place = torch.arange(batch, device=boxes.device)[:, None]
     if groups is not None:
         place = place * (groups.max() + 1) + groups
+    # In one long row the last boxes would lie where float32 no longer tells small parts of a pixel apart.
     apart = boxes.max() + 1
-    moved = boxes + (place * apart).to(boxes.dtype)[..., None]
-    kept = torchvision.ops.nms(moved.flatten(0, 1), scores.flatten(), threshold)
+    x, y = (place % _COLUMNS) * apart, place.div(_COLUMNS, rounding_mode="floor") * apart
+    moved = boxes + torch.stack((x, y, x, y), -1)
+    kept = kernels.nms(moved.flatten(0, 1), scores.flatten(), threshold)
     stays = torch.zeros(batch * count, dtype=torch.int64, device=boxes.device)
     stays = stays.scatter(0, kept, torch.ones_like(kept))
     return (stays > 0).view(batch, count)

@@ -5,13 +5,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["BACKGROUND", "IGNORED", "match", "sampled"]
+from striate.ops.boxes import pairwise_share
+
+__all__ = ["BACKGROUND", "IGNORED", "highest", "match", "sampled", "spared_in_crowds"]
 
 BACKGROUND = -1
 """Of an anchor that is to find nothing."""
 
 IGNORED = -2
 """Of an anchor that is neither right nor wrong."""
+
+_MOSTLY = 0.5
 
 Claim = Literal["none", "best", "forced"]
 
@@ -48,6 +52,18 @@ def match(overlaps: Tensor, valid: Tensor, positive: float, negative: float, cla
     return torch.where(claims >= 0, claims, matched)
 
 
+def spared_in_crowds(matched: Tensor, anchors: Tensor, boxes: Tensor, crowd: Tensor) -> Tensor:
+    """`matched` (B, A) with IGNORED for BACKGROUND where more than half of the anchor lies in a crowd's box.
+
+    There may be objects in it that were not told apart. anchors (A, 4) or (B, A, 4), boxes (B, N, 4) of which
+    `crowd` (B, N) says whether they are.
+    """
+    if not crowd.any():  # hardly a picture has one, and the shares take as long as the overlaps
+        return matched
+    inside = (pairwise_share(anchors, boxes) > _MOSTLY) & crowd[:, None, :]  # (B, A, N)
+    return torch.where((matched == BACKGROUND) & inside.any(2), IGNORED, matched)
+
+
 def sampled(matched: Tensor, count: int, positive_share: float) -> Tensor:
     """At most `count` anchors of each picture drawn at random: (B, A) bool.
 
@@ -55,14 +71,17 @@ def sampled(matched: Tensor, count: int, positive_share: float) -> Tensor:
     is any. matched (B, A) is that of `match`; IGNORED ones are never drawn.
     """
     lots = torch.rand(matched.shape, device=matched.device)
-    positives = _first(matched >= 0, lots, torch.full_like(matched[:, :1], int(count * positive_share)))
-    negatives = _first(matched == BACKGROUND, lots, count - positives.sum(1, keepdim=True))
+    positives = highest(matched >= 0, lots, torch.full_like(matched[:, :1], int(count * positive_share)))
+    negatives = highest(matched == BACKGROUND, lots, count - positives.sum(1, keepdim=True))
     return positives | negatives
 
 
-def _first(candidates: Tensor, lots: Tensor, counts: Tensor) -> Tensor:
-    """Of each row of `candidates` (B, A) as many as `counts` (B, 1) says, those of the highest lots."""
-    order = torch.where(candidates, lots, -1.0).argsort(1, descending=True)
+def highest(candidates: Tensor, values: Tensor, counts: Tensor) -> Tensor:
+    """Of each row of `candidates` (B, A) bool as many as `counts` (B, 1) says, those of the highest `values`.
+
+    (B, A) bool; fewer where there are fewer.
+    """
+    order = torch.where(candidates, values, -torch.inf).argsort(1, descending=True)
     rank = torch.empty_like(order).scatter_(
         1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
     )

@@ -2,10 +2,10 @@
 
 import io
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from threading import Lock
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageOps
 
@@ -43,6 +44,7 @@ class Prepared:
     key: str
     image: Image
     geometry: Geometry
+    extras: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)  # further inputs by name
 
 
 def is_picture(source: object) -> bool:
@@ -66,9 +68,15 @@ def prepare(preprocess: Preprocess | None, source: Source, index: int | None = N
         size = (image.shape[0], image.shape[1])
         return Prepared(key, image, Geometry(size, size))
     try:
-        return Prepared(key, *apply(preprocess, image))
+        prepared, geometry = apply(preprocess, image)
     except DataError as error:  # preprocessing knows no file names
         raise DataError(key, error.what, error.fix) from None
+    if not preprocess.proposals:
+        return Prepared(key, prepared, geometry)
+    from striate.data.proposals import in_input, proposals
+
+    found = in_input(proposals(image, preprocess.proposals), geometry)
+    return Prepared(key, prepared, geometry, {"proposals": found})
 
 
 def readable(

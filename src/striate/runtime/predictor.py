@@ -23,6 +23,9 @@ from striate.structures import Preprocess, Result, Sample, Task
 
 __all__ = ["Engine", "Predictor", "load"]
 
+BEST_THRESHOLD = "best_threshold"
+"""Of a detector's measures: the score with the best F1 on the val part, from which on its boxes are told."""
+
 
 class Engine(Protocol):
     """Anything that runs a network."""
@@ -45,8 +48,8 @@ def load(path: str | Path, device: str = "auto", made_by: str | None = None) -> 
         if error.name != "torch":
             raise
         raise EnvironmentProblem(file, "torch is not installed", "pip install 'striate[train]'") from None
-    engine = PyTorchEngine.from_file(file, device, made_by)
-    return Predictor(read_card(file), engine)
+    engine, card = PyTorchEngine.from_file(file, device, made_by), read_card(file)
+    return Predictor(card, engine, score=card.metrics.get(BEST_THRESHOLD))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +63,20 @@ class Viewing:
 class Predictor:
     """A model ready for pictures: `predictor.predict("cat.jpg").label`."""
 
-    def __init__(self, card: ModelCard, engine: Engine, viewing: "Viewing | None" = None) -> None:
+    def __init__(
+        self,
+        card: ModelCard,
+        engine: Engine,
+        viewing: "Viewing | None" = None,
+        score: float | None = None,
+    ) -> None:
         if card.task not in get_args(Task) or card.task not in plugins.names(tasks):
             raise ModelError(card.variant, f"its task {card.task!r} is unknown here", "upgrade striate")
         self.card = card
         self.engine = engine
         self._task = plugins.load(tasks, card.task)
         self._viewing = viewing  # None: each picture once, as its preprocessing says
+        self._score = score  # below which a box is nothing; None: as the network says
 
     @property
     def task(self) -> str:
@@ -111,6 +121,19 @@ class Predictor:
             )
         options = self._task.ViewOptions(tile, self.card.context, tuple(scales), flip)
         return Predictor(self.card, self.engine, Viewing(options, crf))
+
+    def at(self, score: float | None = None) -> "Predictor":
+        """The same model, which tells of boxes of at least this score, in [0, 1); for boxes only.
+
+        None: of all that are measured. Raises UsageError where the model has no boxes, or the score is none.
+        """
+        if self.task != "detection":
+            raise UsageError(
+                "score", f"{self.card.variant} is for {self.task}, not for boxes", "use a model for detection"
+            )
+        if score is not None and not 0 <= score < 1:
+            raise UsageError("score", f"{score} is out of range", "give a number of at least 0 and below 1")
+        return Predictor(self.card, self.engine, score=score)
 
     # A str is an iterable too, but of no use as one: the first overload wins.
     @overload
@@ -193,7 +216,13 @@ class Predictor:
 
     def _pass(self, pictures: Sequence[Prepared]) -> list[Result]:
         images = np.stack([picture.image for picture in pictures]).transpose(0, 3, 1, 2)
-        dense = self.engine.dense({"images": images})
+        extras = {
+            name: np.stack([picture.extras[name] for picture in pictures]) for name in pictures[0].extras
+        }
+        dense = self.engine.dense({"images": images, **extras})
         keys, geometry = [picture.key for picture in pictures], [picture.geometry for picture in pictures]
-        options = self._task.ResultOptions(self.classes)
+        settings = self.card.config
+        if self._score is not None:
+            settings = {**settings, "score_threshold": self._score}
+        options = self._task.result_options(self.classes, settings)
         return cast(list[Result], self._task.results(dense, keys, geometry, options))

@@ -16,10 +16,10 @@ class Scores(Protocol):
     """What an evaluation found, whatever the task."""
 
     columns: ClassVar[tuple[tuple[str, str], ...]]  # keys of a row of `classes` to show, and headings
-    unit: ClassVar[str]  # what `confusion` and `worst_pairs` count: "pictures", "pixels"
+    unit: ClassVar[str]  # what `confusion` and `worst_pairs` count: "pictures", "objects", "pixels"
     values: dict[str, float]  # by name, fractions 0..1
-    class_names: tuple[str, ...]
-    confusion: NDArray[np.int64]  # (K, K): row = truth, column = prediction
+    class_names: tuple[str, ...]  # of detection with "background" last
+    confusion: NDArray[np.int64]  # (K, K) of the class names: row = truth, column = prediction
 
     @property
     def headline(self) -> tuple[tuple[str, float], ...]:

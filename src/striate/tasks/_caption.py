@@ -9,7 +9,7 @@ from PIL import ImageDraw, ImageFont
 
 from striate.structures import Image
 
-__all__ = ["GROUND", "QUIET", "captioned", "fitted", "shortened", "widened"]
+__all__ = ["GROUND", "QUIET", "Font", "captioned", "fitted", "shortened", "widened"]
 
 _SHORTEST, _LONGEST = 256, 768  # width in pixels that text fits in; longest side worth putting in a report
 GROUND = (24, 26, 31)  # behind the text
@@ -37,16 +37,16 @@ def captioned(image: Image, rows: Sequence[tuple[str, float]]) -> Image:
     return np.array(canvas)
 
 
-def fitted(image: Image) -> PillowImage.Image:
-    """`image` (H, W, 1 or 3) as RGB, enlarged by whole pixels so that text fits, or shrunk to 768 pixels."""
+def fitted(image: Image, longest: int = _LONGEST) -> PillowImage.Image:
+    """`image` (H, W, 1 or 3) as RGB, enlarged by whole pixels so that text fits, or shrunk to `longest`."""
     picture = PillowImage.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).convert("RGB")
     factor = -(-_SHORTEST // picture.width)
     if factor > 1 and factor * max(picture.size) <= 2 * _LONGEST:
         return picture.resize(
             (picture.width * factor, picture.height * factor), PillowImage.Resampling.NEAREST
         )
-    if max(picture.size) > _LONGEST:
-        picture.thumbnail((_LONGEST, _LONGEST), PillowImage.Resampling.LANCZOS)
+    if max(picture.size) > longest:
+        picture.thumbnail((longest, longest), PillowImage.Resampling.LANCZOS)
     return picture
 
 

@@ -1,12 +1,13 @@
 """Which of a model's classes the classes of a dataset are."""
 
-from typing import NamedTuple
+from dataclasses import replace
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from striate.errors import DataError, nearest
-from striate.structures import IGNORE
+from striate.structures import IGNORE, Objects
 
 __all__ = ["ClassMatch", "match_classes"]
 
@@ -17,21 +18,33 @@ class ClassMatch(NamedTuple):
     ids: NDArray[np.int64]  # (classes of the data,): id in the model
     note: str  # what was assumed, to be shown; empty where every name is the same
 
-    def mapped(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A mask of the data's class ids with the model's, IGNORE kept; for models of at most 255 classes.
+    @overload
+    def mapped(self, truth: NDArray[np.uint8]) -> NDArray[np.uint8]: ...
+    @overload
+    def mapped(self, truth: Objects) -> Objects: ...
+    def mapped(self, truth: NDArray[np.uint8] | Objects) -> NDArray[np.uint8] | Objects:
+        """A mask or objects of the data's class ids with the model's; a mask's IGNORE is kept.
 
-        Raises DataError for an id that the data has no class for.
+        Masks are for models of at most 255 classes. Raises DataError for an id that is no class of the data.
         """
+        return self._objects(truth) if isinstance(truth, Objects) else self._mask(truth)
+
+    def _objects(self, objects: Objects) -> Objects:
+        outside = objects.labels[(objects.labels < 0) | (objects.labels >= len(self.ids))]
+        if outside.size:
+            raise self._unknown("objects", int(outside[0]), f"use ids of 0..{len(self.ids) - 1}")
+        return replace(objects, labels=self.ids[objects.labels])
+
+    def _mask(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
         table = np.full(IGNORE + 1, IGNORE, np.uint8)
         table[: len(self.ids)] = self.ids
         outside = mask[(mask >= len(self.ids)) & (mask != IGNORE)]
         if outside.size:
-            raise DataError(
-                "mask",
-                f"it has class id {outside[0]}, and the data has {len(self.ids)} classes",
-                f"use ids of 0..{len(self.ids) - 1}, or {IGNORE}",
-            )
+            raise self._unknown("mask", int(outside[0]), f"use ids of 0..{len(self.ids) - 1}, or {IGNORE}")
         return table[mask]
+
+    def _unknown(self, where: str, class_id: int, fix: str) -> DataError:
+        return DataError(where, f"it has class id {class_id}, and the data has {len(self.ids)} classes", fix)
 
 
 def match_classes(model_classes: tuple[str, ...], data_classes: tuple[str, ...]) -> ClassMatch:

@@ -8,7 +8,7 @@ from PIL import Image as PillowImage
 
 from striate.structures import IGNORE, Segmentation
 
-__all__ = ["index_image", "palette"]
+__all__ = ["index_image", "linear_light", "palette"]
 
 # Okabe & Ito, "Color Universal Design" (jfly.uni-koeln.de/color): told apart by colour-blind eyes too.
 _FIRST = (
@@ -60,13 +60,18 @@ def _distance(colors: NDArray[np.float64], color: NDArray[np.float64]) -> NDArra
 
 def _lab(colors: NDArray[np.int64]) -> NDArray[np.float64]:
     """sRGB (N, 3) 0..255 as CIE L*a*b* (D65), in which distances are about those that are seen."""
-    share = colors / 255
-    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
     to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
-    xyz = linear @ np.array(to_xyz).T / (0.9505, 1.0, 1.089)
+    xyz = linear_light(colors) @ np.array(to_xyz).T / (0.9505, 1.0, 1.089)
     root = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
     x, y, z = root.T
     return np.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), 1)
+
+
+def linear_light(colors: NDArray[np.int64]) -> NDArray[np.float64]:
+    """sRGB (..., 3) 0..255 as shares of light 0..1 (IEC 61966-2-1)."""
+    share = colors / 255
+    linear: NDArray[np.float64] = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    return linear
 
 
 def index_image(result: Segmentation) -> PillowImage.Image:

@@ -32,6 +32,7 @@ __all__ = [
     "draw",
     "match_classes",
     "metric",
+    "result_options",
     "results",
     "targets",
 ]
@@ -98,6 +99,11 @@ class ResultOptions:
     """What turns dense outputs into results: the names of the classes, in the order of the logits."""
 
     classes: tuple[str, ...]
+
+
+def result_options(classes: tuple[str, ...], settings: Mapping[str, Any]) -> ResultOptions:  # noqa: ARG001
+    """The options of a network over `classes`; nothing in its `settings` matters here."""
+    return ResultOptions(classes)
 
 
 def results(

@@ -40,6 +40,7 @@ __all__ = [
     "match_classes",
     "metric",
     "palette",
+    "result_options",
     "results",
     "targets",
     "views",
@@ -111,6 +112,11 @@ class ResultOptions:
     """What turns dense outputs into results: the names of the classes, in the order of the logits."""
 
     classes: tuple[str, ...]
+
+
+def result_options(classes: tuple[str, ...], settings: Mapping[str, Any]) -> ResultOptions:  # noqa: ARG001
+    """The options of a network over `classes`; nothing in its `settings` matters here."""
+    return ResultOptions(classes)
 
 
 def results(

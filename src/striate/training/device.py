@@ -62,6 +62,8 @@ def choose_threads(asked: int | None, network: Network, batch_size: int) -> int:
 
 def is_small_step(network: Network, batch_size: int) -> bool:
     """Whether a step takes so few operations that what is around them takes as long."""
+    if network.preprocess.proposals:
+        return False  # hundreds of boxes a picture are work enough
     return batch_size * _work(network) < _SMALL_STEP
 
 

@@ -8,6 +8,7 @@ from itertools import chain
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import torch
 
 from striate.data.loader import EvalLoader
@@ -54,7 +55,8 @@ def evaluate(
     the mode that it came in. Raises NotFiniteError naming `where` if the loss becomes NaN or infinite.
     """
     started, was_training = time.perf_counter(), network.training
-    options, metric = task.ResultOptions(network.classes), task.metric(network.classes)
+    options = task.result_options(network.classes, msgspec.to_builtins(network.config))
+    metric = task.metric(network.classes)
     parts: list[tuple[int, float, float]] = []  # of each batch: where it begins, its loss, its weight
     network.eval()
     try:

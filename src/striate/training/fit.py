@@ -17,7 +17,7 @@ from striate.errors import Interrupted, UsageError
 from striate.layers.sync_batch_norm import synchronised
 from striate.modelfile import MODEL_FILE, ModelCard
 from striate.models.network import Network
-from striate.ops.device import choose_device
+from striate.ops.device import choose_device, exact_float32
 from striate.structures import Batch
 from striate.training.checkpoints import Checkpoint, Checkpoints, Progress, State, log_position
 from striate.training.config import TrainingConfig
@@ -26,7 +26,7 @@ from striate.training.ema import MovingAverage
 from striate.training.evaluate import Evaluation, Place, evaluate
 from striate.training.events import CheckpointEvent, EvalEvent, Event, NoteEvent, StopEvent
 from striate.training.interruption import Stop, catch_signals
-from striate.training.layout import Layout, lay_out
+from striate.training.layout import Layout, lay_out, moved
 from striate.training.ledger import Ledger, StepRecord
 from striate.training.loaders import Loaders
 from striate.training.optimisers import make_optimiser
@@ -96,6 +96,10 @@ def fit(
         run = _Run(network, task, data, config, folder, card)
         run.begin(start)
         yield from run.events(stop)
+
+
+class _Stopped(Exception):
+    """Somebody stopped the run."""
 
 
 class _Run:
@@ -248,6 +252,10 @@ class _Run:
     def _finish_epoch(self, stop: Stop) -> Iterator[Event]:
         """Measure where it is time to, and write the files."""
         done = self.progress.epoch + 1
+        if done == self.config.epochs and self.network.is_solved_last:
+            yield NoteEvent("gradients are done: the rest is solved for")
+            if not self._solve(stop):
+                return
         due = done % self.config.eval_every == 0 or done == self.config.epochs
         if not due or not len(self.data.val):
             self._count_epoch()
@@ -267,6 +275,32 @@ class _Run:
         yield self._save(LAST_FILE)
         if is_best:
             yield self._save(MODEL_FILE)
+
+    def _solve(self, stop: Stop) -> bool:
+        """Solve for what gradients do not train, in what is measured and written; False if told to stop.
+
+        Each process does all of it, and finds the same.
+        """
+        from striate.training.closed_form import finish
+
+        self.team.copy_from_first(self._kept.buffers())
+        was_training = self._kept.training
+
+        def batches() -> Iterator[Batch[Tensor]]:
+            with closing(iter(self.data.plain)) as found:
+                for _, batch, _ in found:
+                    if stop:
+                        raise _Stopped
+                    yield moved(batch, self.device, self.progress.layout)
+
+        try:
+            with exact_float32(self.device):
+                finish(self._kept, batches)
+        except _Stopped:
+            pass
+        finally:
+            self._kept.train(was_training)
+        return not stop.agree(self.team)
 
     def _count_epoch(self) -> None:
         self.progress.epoch += 1

@@ -3,9 +3,8 @@
 import os
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
 
-from striate import plugins
+from striate import plugins, tasks
 from striate.config import Settings
 from striate.data import batches
 from striate.data.batches import Caches
@@ -27,6 +26,7 @@ class Loaders:
 
     train: TrainLoader
     val: EvalLoader
+    plain: EvalLoader  # the train part as it is, whole in every process: to solve for weights
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -42,7 +42,6 @@ _CACHE = CacheConfig()
 def make_loaders(
     dataset: Dataset,
     preprocess: Preprocess,
-    task: ModuleType,
     config: TrainingConfig,
     augment: Settings,
     cache: CacheConfig = _CACHE,
@@ -52,7 +51,7 @@ def make_loaders(
     `augment` is an `AugmentConfig` of the dataset's task (`data.batches`). Raises UsageError where it does
     not fit `preprocess`, DataError without a picture to train on or with one that has no label.
     """
-    kind = plugins.load(batches, dataset.task)
+    kind, task = plugins.load(batches, dataset.task), plugins.load(tasks, dataset.task)
     caches = Caches(cache.budget(), cache.disk_space())
     train, val = dataset.indices("train"), dataset.indices("val")
     workers, classes, shard = worker_count(config), len(dataset.classes), _own_shard()
@@ -61,6 +60,7 @@ def make_loaders(
         own, among = kind.frequencies(dataset, train)
         weights = task.balanced_weights(own, config.balance, among)
     options = task.TargetOptions(classes, config.label_smoothing, weights)
+    as_it_is = partial(task.targets, options=task.TargetOptions(classes))
     return Loaders(
         train=TrainLoader(
             kind.for_training(dataset, train, preprocess, augment, caches),
@@ -74,10 +74,17 @@ def make_loaders(
         val=EvalLoader(
             kind.for_measuring(dataset, val, preprocess, caches),
             val,
-            partial(task.targets, options=task.TargetOptions(classes)),
+            as_it_is,
             config.batch_size,
             workers,
             shard,
+        ),
+        plain=EvalLoader(
+            kind.for_measuring(dataset, train, preprocess, caches),
+            train,
+            as_it_is,
+            config.batch_size,
+            workers,
         ),
     )
 

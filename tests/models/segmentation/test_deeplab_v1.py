@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from striate import models
 from striate.models.segmentation import deeplab_v1
-from striate.models.segmentation._vgg import subsampled
+from striate.models.vgg_backbone import subsampled
 
 
 def narrow(**config: Any) -> deeplab_v1.DeepLabV1:

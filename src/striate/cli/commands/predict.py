@@ -8,7 +8,7 @@ import click
 from striate.cli.group import Verb
 from striate.errors import DataError, UsageError
 
-FORMATS = ("table", "csv", "jsonl")
+FORMATS = ("table", "csv", "jsonl", "coco", "yolo")
 
 
 def numbers(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:  # noqa: ARG001
@@ -23,7 +23,7 @@ def numbers(context: click.Context, parameter: click.Parameter, text: str | None
 @click.argument("model")
 @click.argument("inputs", nargs=-1, required=True)
 @click.option(
-    "--out", type=click.Path(), help="Write results here: .csv, .jsonl or .txt; masks into a new folder."
+    "--out", type=click.Path(), help="Write here: .csv, .jsonl, .txt; masks and boxes also a new folder."
 )
 @click.option("--format", "form", type=click.Choice(FORMATS), help="[table, or what --out ends in]")
 @click.option(
@@ -32,6 +32,11 @@ def numbers(context: click.Context, parameter: click.Parameter, text: str | None
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(1), help="Pictures at once.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--model", "made_by", metavar="FUNCTION", help="package.module:function that makes MODEL.")
+@click.option(
+    "--score",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="For boxes: leave out those of a lower score.  [the one with the best F1 on the val part]",
+)
 @click.option(
     "--tile",
     type=click.IntRange(1),
@@ -49,6 +54,7 @@ def command(model: str, inputs: tuple[str, ...], form: Any, as_json: bool, **opt
     striate predict runs/simple_cnn-digits photo.jpg
     find . -name '*.png' | striate predict MODEL - --out found.csv
     striate predict runs/unet-cells slices/ --out masks --tile 512
+    striate predict runs/ssdlite-street photos/ --out found --score 0.5
     """
     from striate.cli.predictions import Looking, Writer, write_predictions
 

@@ -7,12 +7,12 @@ The file of a task offers
     for_measuring(dataset, indices, spec, caches) -> EvalBatches
     frequencies(dataset, indices) -> Frequencies
 
-`indices` are the items of the part at hand. Raises DataError naming one of them that has no label or mask,
-UsageError where `augment` does not fit the spec. What a batch holds depends on (seed, epoch, sample index)
-alone. Here is what they share.
+`indices` are the items of the part at hand. Raises DataError naming one of them that has no label, mask or
+boxes, UsageError where `augment` does not fit the spec. What a batch holds depends on (seed, epoch, sample
+index) alone. Here is what they share.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -29,8 +29,9 @@ __all__ = ["Arrays", "Caches", "EvalBatches", "Frequencies", "MakeTargets", "Tra
 
 Arrays: TypeAlias = NDArray[Any]
 
-MakeTargets: TypeAlias = Callable[[Arrays], Targets[Arrays]]
-"""From class ids (B,), or those of pixels (B, H, W), to targets: `partial(task.targets, options=...)`."""
+MakeTargets: TypeAlias = Callable[[Any], Targets[Arrays]]
+"""To targets, `partial(task.targets, options=...)`: from class ids (B,), those of pixels (B, H, W), or a list
+of the `Objects` of each picture in input pixels."""
 
 
 @dataclass(slots=True)
@@ -81,7 +82,7 @@ class EvalBatches(Protocol):
         ...
 
     def truths(self, indices: NDArray[np.int64]) -> Sequence[Any]:
-        """What the metric holds results against: class ids, or masks (H, W) of the source's size."""
+        """What the metric holds results against: ids, or masks (H, W) or `Objects` at the source's size."""
         ...
 
 
@@ -91,8 +92,9 @@ def batch_of(
     images: NDArray[np.uint8],
     geometry: tuple[Geometry, ...],
     targets: Targets[Arrays],
+    extras: Mapping[str, Arrays] | None = None,
 ) -> Batch[Arrays]:
-    """The batch of these `images` (B, H, W, C), which are not copied."""
+    """The batch of these `images` (B, H, W, C), which are not copied; `extras` are further graph inputs."""
     keys = tuple(pictures.dataset.items[index].key for index in indices.tolist())
     # (B, H, W, C) in memory seen as (B, C, H, W) is what torch calls channels_last.
-    return Batch(images.transpose(0, 3, 1, 2), targets, keys, geometry)
+    return Batch(images.transpose(0, 3, 1, 2), targets, keys, geometry, dict(extras or {}))

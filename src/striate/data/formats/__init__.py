@@ -5,22 +5,25 @@ A format is a module that offers
     NAME: str                        what reports call it: "class folders"
     ACCEPTS: str                     one line for messages: what such a folder looks like
     PRECEDENCE: int                  where several recognise a folder, the lowest reads it
+    TASK: Task                       what its labels are for
     recognise(tree: Tree) -> bool    cheap: by names, and at most the first line of a label file
     read(tree: Tree) -> Dataset      raises DataError naming file and line where nothing can be made of it;
                                      what is left out is a Finding each, and items without a stated
                                      part have part ""
+    write(dataset, folder, progress) -> tuple[str, ...]     formats of boxes: what is lost, a sentence each
 
 Here is what several of them need.
 """
 
 import posixpath
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from striate.data.dataset import Finding, Part
 from striate.data.decode import SUFFIXES
 
-__all__ = ["is_picture", "other_files", "part_of", "shown"]
+__all__ = ["is_picture", "other_files", "part_in", "part_of", "shown", "unlisted"]
 
 _PARTS: dict[str, Part] = {
     "train": "train",
@@ -42,6 +45,12 @@ def part_of(name: str) -> Part | None:
     return _PARTS.get(name.strip().lower())
 
 
+def part_in(path: str) -> Part:
+    """The part that a word in the path means; "" where none does, or two differ."""
+    parts = {part for word in re.split(r"[^A-Za-z]+", path) if (part := part_of(word))}
+    return parts.pop() if len(parts) == 1 else ""
+
+
 def is_picture(path: str) -> bool:
     """Whether the suffix is one of a picture that can be decoded."""
     return path[path.rfind(".") :].lower() in SUFFIXES
@@ -51,6 +60,15 @@ def shown(names: Sequence[str], count: int = 3) -> str:
     """The first few names for a message: "a, b, c and 7 more"."""
     rest = len(names) - count
     return ", ".join(names[:count]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def unlisted(pictures: Iterable[str], listed: Container[str], where: str) -> list[Finding]:
+    """A note of the `pictures` that are not `listed`; `where` says in what."""
+    rest = sorted(path for path in pictures if path not in listed)
+    if not rest:
+        return []
+    message = f"{len(rest):,} pictures {where} left out: {shown(rest)}"
+    return [Finding(rest[0], "", "note", "unlisted", message, "list them if they belong here")]
 
 
 def other_files(paths: Iterable[str]) -> list[Finding]:

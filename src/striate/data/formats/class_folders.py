@@ -15,11 +15,13 @@ from striate.data.dataset import PARTS, Dataset, Finding, Item, Part
 from striate.data.formats import is_picture, other_files, part_of, shown
 from striate.data.tree import Tree
 from striate.errors import DataError
+from striate.structures import Task
 
 __all__ = [
     "ACCEPTS",
     "NAME",
     "PRECEDENCE",
+    "TASK",
     "Arrangement",
     "Placed",
     "arrange",
@@ -30,7 +32,8 @@ __all__ = [
 
 NAME = "class folders"
 ACCEPTS = "a folder of pictures for each class (cat/1.jpg, dog/2.jpg), inside train, val and test or not"
-PRECEDENCE = 9
+PRECEDENCE = 12
+TASK: Task = "classification"
 
 
 class Placed(NamedTuple):

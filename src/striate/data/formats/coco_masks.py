@@ -8,46 +8,35 @@ sorted by their ids, whatever gaps these have. Outlines are polygons or run leng
 which lies on top. Source: arXiv:1405.0312.
 """
 
-import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 
 from striate.data.class_list import MOST
-from striate.data.dataset import Dataset, Finding, Item, Part
+from striate.data.dataset import Dataset, Finding, Item
 from striate.data.decode import MAX_PIXELS
-from striate.data.formats import is_picture, part_of, shown
+from striate.data.formats import is_picture, part_in, shown, unlisted
+from striate.data.formats._coco import Coco, Picture, Places, categories_of, decoded, holds, object_lists
 from striate.data.outlines import Annotation, Outlined, OutlineMasks
-from striate.data.tree import Tree, text_of
+from striate.data.tree import Tree
 from striate.errors import DataError
+from striate.structures import Task
 
-__all__ = ["ACCEPTS", "NAME", "PRECEDENCE", "read", "recognise"]
+__all__ = ["ACCEPTS", "NAME", "PRECEDENCE", "TASK", "read", "recognise"]
 
 NAME = "COCO outlines"
 ACCEPTS = "a COCO list of outlined objects (instances.json) beside its pictures"
 PRECEDENCE = 5
+TASK: Task = "segmentation"
 
 BACKGROUND = "background"
 
-_KEYS = tuple(f'"{key}"'.encode() for key in ("info", "licenses", "images", "annotations", "categories"))
-_HEAD = 1 << 16  # bytes that show what a JSON is
+# What begins a polygon, or run lengths.
+_OUTLINE = re.compile(rb'"segmentation"\s*:\s*(?:\[\s*[\[\d]|\{)')
 _NO_OUTLINE = (b"", b"null", b"[]")
-
-
-class _Picture(msgspec.Struct, frozen=True):
-    id: int | str
-    file_name: str
-    height: int
-    width: int
-
-
-class _Category(msgspec.Struct, frozen=True):
-    id: int
-    name: str
 
 
 class _Object(msgspec.Struct, frozen=True):
@@ -58,18 +47,12 @@ class _Object(msgspec.Struct, frozen=True):
     segmentation: msgspec.Raw = msgspec.Raw(b"")
 
 
-class _Coco(msgspec.Struct, frozen=True):
-    images: list[_Picture]
-    annotations: list[_Object]
-    categories: list[_Category]
-
-
 @dataclass(slots=True)
 class _Listing:
     """What the lists of a tree say of its pictures."""
 
     tree: Tree
-    by_name: Mapping[str, Sequence[str]]  # file name -> paths
+    places: Places
     items: list[Item] = field(default_factory=list)
     pictures: dict[str, Outlined] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
@@ -77,21 +60,22 @@ class _Listing:
 
 
 def recognise(tree: Tree) -> bool:
-    """Whether a JSON begins as COCO's lists do, and there are pictures."""
-    return any(map(is_picture, tree.files)) and bool(_lists(tree))
+    """Whether a JSON begins as COCO's lists do and holds an outline, and there are pictures."""
+    has_pictures = any(map(is_picture, tree.files))
+    return has_pictures and any(holds(tree, path, _OUTLINE) for path in object_lists(tree))
 
 
 def read(tree: Tree) -> Dataset:
     """The pictures that the lists name. Raises DataError naming a list that is not as COCO's are."""
-    by_name: dict[str, list[str]] = defaultdict(list)
-    for path in filter(is_picture, tree.files):
-        by_name[posixpath.basename(path)].append(path)
-    paths = _lists(tree)
-    lists = {path: _decoded(tree, path) for path in paths}
+    paths = object_lists(tree)
+    lists: dict[str, Coco[_Object]] = {path: decoded(tree, path, Coco[_Object], ACCEPTS) for path in paths}
     if not lists:
         raise DataError(tree.name, "has no list of objects", f"make it {ACCEPTS}")
-    classes = _classes(lists)
-    listing = _Listing(tree, by_name, findings=list(tree.findings))
+    classes = categories_of(lists)
+    if len(classes) >= MOST:
+        what = f"it has {len(classes)} categories"
+        raise DataError(paths[0], what, f"a mask can tell 1 to {MOST - 1} apart")
+    listing = _Listing(tree, Places(tree), findings=list(tree.findings))
     for path, coco in lists.items():
         _add(listing, path, coco, classes)
     if not listing.items or not listing.outlines:
@@ -105,54 +89,15 @@ def read(tree: Tree) -> Dataset:
         items=tuple(sorted(listing.items, key=lambda item: item.key)),
         storage=tree,
         notes=(_note(paths, len(classes)),),
-        findings=(*listing.findings, *_unlisted(listing, paths)),
+        findings=(
+            *listing.findings,
+            *unlisted(filter(is_picture, tree.files), listing.pictures, f"not listed in {shown(paths)}"),
+        ),
         masks=OutlineMasks(listing.pictures),
     )
 
 
-def _lists(tree: Tree) -> list[str]:
-    """The lists of objects; those called instances alone, where there are such."""
-    found = [path for path in tree.files if path.lower().endswith(".json") and _begins_well(tree, path)]
-    return [path for path in found if "instances" in posixpath.basename(path)] or found
-
-
-def _begins_well(tree: Tree, path: str) -> bool:
-    content = tree.content(path)
-    try:
-        if isinstance(content, Path):
-            with content.open("rb") as file:
-                content = file.read(_HEAD)
-    except OSError:
-        return False
-    head = content[:_HEAD].removeprefix(b"\xef\xbb\xbf").lstrip()
-    return head.startswith(b"{") and sum(key in head for key in _KEYS) > 1
-
-
-def _decoded(tree: Tree, path: str) -> _Coco:
-    try:
-        return msgspec.json.decode(text_of(tree, path).encode(), type=_Coco)
-    except msgspec.DecodeError as error:
-        where = f"{tree.name}/{path}"
-        raise DataError(where, f"is no COCO list of objects ({error})", f"make it {ACCEPTS}") from None
-
-
 # --- classes ----------------------------------------------------------------------------------------
-
-
-def _classes(lists: Mapping[str, _Coco]) -> dict[int, str]:
-    """Category id -> name, sorted by id. Raises DataError where two lists disagree or there are too many."""
-    names: dict[int, str] = {}
-    for path, coco in lists.items():
-        for category in coco.categories:
-            if names.setdefault(category.id, category.name) != category.name:
-                what = f"category {category.id} is called {names[category.id]!r} and {category.name!r}"
-                raise DataError(path, what, "let all lists have the same categories")
-    if len(set(names.values())) < len(names):
-        raise DataError(next(iter(lists)), "two of its categories have one name", "rename one of them")
-    if not 0 < len(names) < MOST:
-        what = f"it has {len(names)} categories"
-        raise DataError(next(iter(lists)), what, f"a mask can tell 1 to {MOST - 1} apart")
-    return dict(sorted(names.items()))
 
 
 def _class_names(classes: Mapping[int, str]) -> tuple[str, ...]:
@@ -166,15 +111,15 @@ def _note(paths: Sequence[str], categories: int) -> str:
 # --- pictures ---------------------------------------------------------------------------------------
 
 
-def _add(listing: _Listing, path: str, coco: _Coco, classes: Mapping[int, str]) -> None:
+def _add(listing: _Listing, path: str, coco: Coco[_Object], classes: Mapping[int, str]) -> None:
     """The pictures of one list."""
     objects: dict[int | str, list[_Object]] = defaultdict(list)
     for each in coco.annotations:
         objects[each.image_id].append(each)
     ids = {category: _class_names(classes).index(name) for category, name in classes.items()}
-    part, absent, bare = _part(path), [], 0
+    part, absent, bare = part_in(path), [], 0
     for picture in coco.images:
-        key = _place(listing, path, picture.file_name, part)
+        key = listing.places.place(path, picture.file_name, part)
         if key is None:
             absent.append(picture.file_name)
             continue
@@ -199,7 +144,7 @@ def _annotation(each: _Object, ids: Mapping[int, int]) -> Annotation:
 
 
 def _problem(
-    path: str, picture: _Picture, objects: Sequence[_Object], ids: Mapping[int, int]
+    path: str, picture: Picture, objects: Sequence[_Object], ids: Mapping[int, int]
 ) -> Finding | None:
     """Why a picture cannot be used, if it cannot."""
     if min(picture.height, picture.width) < 1 or picture.height * picture.width > MAX_PIXELS:
@@ -228,32 +173,3 @@ def _left_out(
         message, fix = f"{count:,} of its objects are of no picture in it", "nothing to do, or add them"
         findings.append(Finding(path, "", "warning", "picture-missing", message, fix))
     return findings
-
-
-def _place(listing: _Listing, path: str, file_name: str, part: Part) -> str | None:
-    """Where the picture `file_name` of the list `path` lies; None if that is nowhere or in doubt."""
-    name = posixpath.normpath(file_name.replace("\\", "/"))
-    found = [
-        place
-        for place in listing.by_name.get(posixpath.basename(name), ())
-        if place == name or place.endswith(f"/{name}")
-    ]
-    folder = posixpath.dirname(path)
-    beside = [place for place in found if place.startswith(f"{folder}/" if folder else "")]
-    of_part = [place for place in found if _part(posixpath.dirname(place)) == part]
-    return next((some[0] for some in (found, beside, of_part) if len(some) == 1), None)
-
-
-def _part(path: str) -> Part:
-    """The part that a word in the path means; "" where none does, or two differ."""
-    parts = {part for word in re.split(r"[^A-Za-z]+", path) if (part := part_of(word))}
-    return parts.pop() if len(parts) == 1 else ""
-
-
-def _unlisted(listing: _Listing, paths: Sequence[str]) -> list[Finding]:
-    listed = set(listing.pictures)
-    unlisted = sorted(place for places in listing.by_name.values() for place in places if place not in listed)
-    if not unlisted:
-        return []
-    message = f"{len(unlisted):,} pictures not listed in {shown(paths)} left out: {shown(unlisted)}"
-    return [Finding(unlisted[0], "", "note", "unlisted", message, "list them if they belong here")]

@@ -24,12 +24,14 @@ from striate.data.dataset import Dataset, Item, Part
 from striate.data.storage import ArrayStorage, JoinedStorage
 from striate.data.tree import Tree
 from striate.errors import DataError
+from striate.structures import Task
 
-__all__ = ["ACCEPTS", "NAME", "PRECEDENCE", "array_dataset", "read", "recognise"]
+__all__ = ["ACCEPTS", "NAME", "PRECEDENCE", "TASK", "array_dataset", "read", "recognise"]
 
 NAME = "idx"
 ACCEPTS = "MNIST's files: train-images-idx3-ubyte and train-labels-idx1-ubyte, t10k-... for test, .gz or not"
 PRECEDENCE = 2
+TASK: Task = "classification"
 
 FASHION = (
     *("t-shirt/top", "trouser", "pullover", "dress", "coat"),

@@ -25,12 +25,14 @@ from striate.data.formats import is_picture, other_files, part_of, shown
 from striate.data.formats.class_folders import Placed, arrange, dataset_of
 from striate.data.tree import Tree, below, text_of
 from striate.errors import DataError, EnvironmentProblem
+from striate.structures import Task
 
-__all__ = ["ACCEPTS", "NAME", "PRECEDENCE", "read", "recognise"]
+__all__ = ["ACCEPTS", "NAME", "PRECEDENCE", "TASK", "read", "recognise"]
 
 NAME = "imagenet"
 ACCEPTS = "ImageNet's folders named by synset (train/n01440764/*.JPEG, val likewise or flat with its list)"
 PRECEDENCE = 1
+TASK: Task = "classification"
 
 _SYNSET = re.compile(r"n\d{8}")
 _WORDS = ("synset_words.txt", "LOC_synset_mapping.txt", "words.txt")

@@ -10,12 +10,14 @@ from striate.data.formats.paired_masks import common_folders, dataset_of, pair
 from striate.data.mask_meaning import OBJECT_CLASSES, instances_meaning, look_at
 from striate.data.tree import Tree
 from striate.errors import DataError
+from striate.structures import Task
 
-__all__ = ["ACCEPTS", "NAME", "PRECEDENCE", "read", "recognise"]
+__all__ = ["ACCEPTS", "NAME", "PRECEDENCE", "TASK", "read", "recognise"]
 
 NAME = "instance masks"
 ACCEPTS = "pictures and masks of equal names that number objects (named by --format instance_masks)"
 PRECEDENCE = 7
+TASK: Task = "segmentation"
 
 _SAMPLE = 64
 

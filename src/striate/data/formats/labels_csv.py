@@ -23,12 +23,14 @@ from striate.data.dataset import Dataset, Finding, Item, Part
 from striate.data.formats import is_picture, part_of, shown
 from striate.data.tree import Tree, listed_tree, text_of
 from striate.errors import DataError
+from striate.structures import Task
 
-__all__ = ["ACCEPTS", "NAME", "PRECEDENCE", "SUFFIXES", "read", "read_file", "recognise"]
+__all__ = ["ACCEPTS", "NAME", "PRECEDENCE", "SUFFIXES", "TASK", "read", "read_file", "recognise"]
 
 NAME = "csv"
 ACCEPTS = "a .csv with the header file,label beside the pictures (or train.csv, val.csv, test.csv)"
 PRECEDENCE = 3
+TASK: Task = "classification"
 SUFFIXES = (".csv", ".tsv")
 
 _COLUMNS = {

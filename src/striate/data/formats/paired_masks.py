@@ -24,11 +24,13 @@ from striate.data.mask_meaning import Meaning, meaning_of
 from striate.data.masks import MaskFiles
 from striate.data.tree import Tree
 from striate.errors import DataError
+from striate.structures import Task
 
 __all__ = [
     "ACCEPTS",
     "NAME",
     "PRECEDENCE",
+    "TASK",
     "Pairing",
     "common_folders",
     "dataset_of",
@@ -40,6 +42,7 @@ __all__ = [
 NAME = "paired masks"
 ACCEPTS = "pictures and masks of equal names (images/1.jpg, masks/1.png), inside train, val and test or not"
 PRECEDENCE = 6
+TASK: Task = "segmentation"
 
 _MASK_WORDS = frozenset(
     (

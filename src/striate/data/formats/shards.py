@@ -7,7 +7,6 @@ own manifest nothing is scanned. Without one the headers of each tar are read; t
 by their numbers, and a part is known by a word in the tar's path.
 """
 
-import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 
 from striate.data.dataset import Dataset, Finding, Item, Part
 from striate.data.decode import MAX_BYTES, SUFFIXES
-from striate.data.formats import is_picture, other_files, part_of
+from striate.data.formats import is_picture, other_files, part_in
 from striate.data.manifest import (
     MANIFEST,
     PACKING,
@@ -32,12 +31,14 @@ from striate.data.manifest import (
 from striate.data.tars import Member, TarStorage, list_members
 from striate.data.tree import Tree
 from striate.errors import DataError
+from striate.structures import Task
 
-__all__ = ["ACCEPTS", "NAME", "PRECEDENCE", "read", "recognise"]
+__all__ = ["ACCEPTS", "NAME", "PRECEDENCE", "TASK", "read", "recognise"]
 
 NAME = "shards"
 ACCEPTS = "tar shards in the WebDataset layout (train-000000.tar with 1.jpg, 1.cls, ...), uncompressed"
 PRECEDENCE = 0
+TASK: Task = "classification"
 
 _SUFFIX = ".tar"
 _MAX_LABEL = 99_999
@@ -221,7 +222,7 @@ def _add_samples(
     listing: _Listing, path: Path, pictures: dict[str, list[Member]], labels: dict[str, Member]
 ) -> None:
     tar = listing.tars[-1]
-    part = _part(tar)
+    part = part_in(tar)
     with path.open("rb") as file:
         for key, found in pictures.items():
             member, written = found[0], b""
@@ -260,10 +261,3 @@ def _label(content: bytes) -> int | None:
 
 def _left_out(file: str, code: str, message: str) -> Finding:
     return Finding(file, "", "error", code, message, "mend it where the tar was made, and make that again")
-
-
-def _part(tar: str) -> Part:
-    """The part that a word in the tar's path means; "" where none does, or two differ."""
-    words = re.split(r"[^A-Za-z]+", tar.removesuffix(_SUFFIX))
-    parts = {part for word in words if (part := part_of(word))}
-    return parts.pop() if len(parts) == 1 else ""

@@ -10,25 +10,26 @@ Source: doi:10.1007/s11263-014-0733-5.
 
 import posixpath
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from striate.data.class_list import ClassList, Listed, find_class_list
-from striate.data.dataset import PARTS, Dataset, Finding, Item, Part
-from striate.data.formats import is_picture, part_of, shown
+from striate.data.dataset import Dataset, Finding, Item
+from striate.data.formats import shown
+from striate.data.formats._voc import image_sets, listed_names, parts_of, pictures_by_stem
 from striate.data.formats.paired_masks import common_folders
 from striate.data.mask_meaning import look_at, meaning_of
 from striate.data.masks import MaskFiles
-from striate.data.tree import Tree, text_of
+from striate.data.tree import Tree
 from striate.errors import DataError
-from striate.structures import IGNORE
+from striate.structures import IGNORE, Task
 
-__all__ = ["ACCEPTS", "CLASSES", "NAME", "PRECEDENCE", "read", "recognise"]
+__all__ = ["ACCEPTS", "CLASSES", "NAME", "PRECEDENCE", "TASK", "read", "recognise"]
 
 NAME = "VOC masks"
 ACCEPTS = "VOC's segmentation (JPEGImages, SegmentationClass and the lists of ImageSets/Segmentation)"
 PRECEDENCE = 4
+TASK: Task = "segmentation"
 
 CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -36,8 +37,7 @@ CLASSES = (
     "tvmonitor",
 )
 
-_LIST = re.compile(r"(?:(?P<base>.*)/)?ImageSets/Segmentation/(?P<name>[^/]+)\.txt")
-_PICTURES, _MASKS = "JPEGImages", "SegmentationClass"
+_SETS, _PICTURES, _MASKS = "Segmentation", "JPEGImages", "SegmentationClass"
 _STEM = re.compile(r"(?:20\d\d_)?\d{6}")  # of VOC's own pictures
 _SAMPLE = 64
 
@@ -54,13 +54,13 @@ class _Found:
 def recognise(tree: Tree) -> bool:
     """Whether a list of ImageSets/Segmentation has the folder of masks beside it."""
     folders = set(tree.folders)
-    return any(posixpath.join(base, _MASKS) in folders for base in _lists(tree))
+    return any(posixpath.join(base, _MASKS) in folders for base in image_sets(tree, _SETS))
 
 
 def read(tree: Tree) -> Dataset:
     """The pictures that the lists name. Raises DataError if there is none, or no mask can be understood."""
     found = _Found(findings=list(tree.findings))
-    for base, lists in _lists(tree).items():
+    for base, lists in image_sets(tree, _SETS).items():
         _add(found, tree, base, lists)
     masks = [item.mask for item in found.items.values() if item.mask is not None]
     if not masks:
@@ -83,24 +83,12 @@ def read(tree: Tree) -> Dataset:
     )
 
 
-def _lists(tree: Tree) -> dict[str, dict[str, str]]:
-    """Folder around ImageSets -> name of a list -> its path."""
-    lists: dict[str, dict[str, str]] = defaultdict(dict)
-    for path in tree.files:
-        if match := _LIST.fullmatch(path):
-            lists[match["base"] or ""][match["name"]] = path
-    return lists
-
-
 def _add(found: _Found, tree: Tree, base: str, lists: Mapping[str, str]) -> None:
     """The pictures that the lists of one VOC folder name."""
-    pictures = _by_stem(tree, posixpath.join(base, _PICTURES))
-    masks = _by_stem(tree, posixpath.join(base, _MASKS))
-    chosen: dict[str, Part] = {path: part for name, path in lists.items() if (part := part_of(name))}
-    if set(chosen.values()) <= {"test"} and "trainval" in lists:
-        chosen[lists["trainval"]] = ""
-    for path, part in sorted(chosen.items(), key=lambda entry: PARTS.index(entry[1] or "train")):
-        for line, stem in _stems(tree, path):
+    pictures = pictures_by_stem(tree, posixpath.join(base, _PICTURES))
+    masks = pictures_by_stem(tree, posixpath.join(base, _MASKS))
+    for path, part in parts_of(lists):
+        for line, stem in listed_names(tree, path):
             if stem not in pictures:
                 message, fix = f"there is no picture {stem!r}", "correct the line or remove it"
                 found.findings.append(Finding(path, f"line {line}", "error", "missing", message, fix))
@@ -112,20 +100,6 @@ def _add(found: _Found, tree: Tree, base: str, lists: Mapping[str, str]) -> None
                 fix = "keep it in one list"
                 found.findings.append(Finding(path, f"line {line}", "warning", "leak", message, fix))
     found.unlisted += [path for path in pictures.values() if path not in found.items]
-
-
-def _by_stem(tree: Tree, folder: str) -> dict[str, str]:
-    """Name without suffix -> path, of the pictures in `folder`."""
-    prefix = f"{folder}/"
-    paths = [path for path in tree.files if path.startswith(prefix) and is_picture(path)]
-    return {posixpath.splitext(path.removeprefix(prefix))[0]: path for path in paths}
-
-
-def _stems(tree: Tree, path: str) -> Iterator[tuple[int, str]]:
-    """The names in a list, with their lines."""
-    for line, text in enumerate(text_of(tree, path).splitlines(), start=1):
-        if words := text.split():
-            yield line, words[0]
 
 
 def _class_list(tree: Tree, masks: Sequence[str]) -> ClassList | None:

@@ -11,8 +11,8 @@ from striate import models
 from striate.errors import UsageError
 from striate.layers.aspp import ASPP
 from striate.layers.initialise import he_normal
+from striate.models.backbone import backbone, with_prefix
 from striate.models.network import Classifier, SegmenterConfig
-from striate.models.segmentation._backbone import backbone, with_prefix
 from striate.models.segmentation._photos import recipe_for_photos
 
 __all__ = [

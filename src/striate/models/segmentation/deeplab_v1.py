@@ -19,20 +19,12 @@ import msgspec
 from msgspec import Meta
 from torch import Tensor, nn
 
+from striate.models.backbone import with_prefix
 from striate.models.classification import vgg
 from striate.models.network import PixelLogits, Segmenter, SegmenterConfig
-from striate.models.segmentation._backbone import with_prefix
 from striate.models.segmentation._upsampling import upsampled
-from striate.models.segmentation._vgg import (
-    VGG_DEPTHS,
-    dense_vgg,
-    draw_fully_connected,
-    fully_connected,
-    name_of,
-    recipe_for_vgg,
-    subsampled,
-    with_kernels,
-)
+from striate.models.segmentation._vgg import dense_vgg, draw_fully_connected, fully_connected, recipe_for_vgg
+from striate.models.vgg_backbone import VGG_DEPTHS, name_of, subsampled, with_kernels
 from striate.structures import Preprocess
 
 __all__ = [

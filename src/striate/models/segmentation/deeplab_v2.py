@@ -24,20 +24,13 @@ from torch import Tensor, nn
 
 from striate.errors import UsageError
 from striate.layers.stack import Stack
+from striate.models.backbone import backbone, with_prefix
 from striate.models.classification import vgg
 from striate.models.network import Classifier, PixelLogits, Segmenter, SegmenterConfig, class_names
-from striate.models.segmentation._backbone import backbone, with_prefix
 from striate.models.segmentation._photos import recipe_for_photos
 from striate.models.segmentation._upsampling import upsampled
-from striate.models.segmentation._vgg import (
-    dense_vgg,
-    draw_fully_connected,
-    fully_connected,
-    name_of,
-    recipe_for_vgg,
-    subsampled,
-    with_kernels,
-)
+from striate.models.segmentation._vgg import dense_vgg, draw_fully_connected, fully_connected, recipe_for_vgg
+from striate.models.vgg_backbone import name_of, subsampled, with_kernels
 from striate.structures import Preprocess
 
 __all__ = [

@@ -28,14 +28,9 @@ from striate.layers.initialise import he_normal
 from striate.layers.smallest_size import SmallestSize, smallest_side
 from striate.models.classification import vgg
 from striate.models.network import PixelLogits, Segmenter, SegmenterConfig
+from striate.models.segmentation._vgg import recipe_for_vgg
 from striate.models.stage import Stage
-from striate.models.segmentation._vgg import (
-    VGG_DEPTHS,
-    name_of,
-    recipe_for_vgg,
-    vgg_backbone,
-    with_kernels,
-)
+from striate.models.vgg_backbone import VGG_DEPTHS, name_of, vgg_backbone, with_kernels
 from striate.structures import Preprocess
 
 __all__ = [

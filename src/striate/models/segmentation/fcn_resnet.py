@@ -16,9 +16,9 @@ from torch import Tensor
 
 from striate.layers.fcn_head import FCNHead
 from striate.layers.initialise import he_normal
+from striate.models.backbone import backbone, with_prefix
 from striate.models.network import PixelLogits, Segmenter, SegmenterConfig, resized
 from striate.models.renaming import renamed
-from striate.models.segmentation._backbone import backbone, with_prefix
 from striate.models.segmentation._photos import recipe_for_photos
 from striate.models.segmentation._torchvision import fcn_head_modules
 from striate.structures import Preprocess

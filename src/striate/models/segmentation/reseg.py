@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from striate.errors import UsageError
 from striate.layers.initialise import he_normal
 from striate.layers.renet import ReNet
+from striate.models.backbone import backbone, with_prefix
 from striate.models.network import PixelLogits, Segmenter, SegmenterConfig
-from striate.models.segmentation._backbone import backbone, with_prefix
 from striate.models.unweighted import unweighted
 from striate.structures import Preprocess
 

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from striate.layers.double_convolution import DoubleConvolution
 from striate.layers.initialise import he_normal
+from striate.models.backbone import backbone, with_prefix
 from striate.models.network import Feature, PixelLogits, Segmenter, SegmenterConfig, resized
-from striate.models.segmentation._backbone import backbone, with_prefix
 from striate.models.segmentation._photos import recipe_for_photos
 from striate.models.unweighted import unweighted
 from striate.structures import Preprocess
