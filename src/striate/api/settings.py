@@ -134,7 +134,7 @@ def _named(start: StartingWeights | None, layers: Sequence[Layer]) -> list[Layer
 
 
 def _completed(layer: Layer, default: Preprocess) -> Layer:
-    """`layer` with what its size and fit imply for `resize_to`, `max_size` and `pad_to`, unless it says those.
+    """`layer` with what its size and fit imply for `resize_to`, `max_size`, `pad_to`, unless it says those.
 
     `size=64` means 64x64, `size=(240, 320)` height and width; `resize_to` shrinks with it so that a crop cuts
     the same share, and another fit than crop has no use for it.
