@@ -58,7 +58,7 @@ def largest_difference(one: Path, two: Path, statistics: bool) -> float:
     assert first.keys() == second.keys()
     names = [name for name in first if name.rpartition(".")[2].startswith("running") == statistics]
     # A mean that is 0 by construction has no scale of its own.
-    scales = {name: max(np.abs(first[name]).max(), 1e-3) if statistics else 1 for name in names}
+    scales = {name: max(np.abs(first[name]).max(), 1e-2) if statistics else 1 for name in names}
     differences = [float(np.abs(first[name] - second[name]).max() / scales[name]) for name in names]
     return max(differences, default=0.0)
 
