@@ -11,8 +11,9 @@ trained by the same trainer with the recipe, the size and the preprocessing of o
 VGG-16 of full width are too slow for two cores: theirs, and U-Net's, have the width that the row says. With
 --init, a model file of a MobileNet v2, the networks built on one have a second row that begins with it.
 
-Images a second is the median over the steps of the last epoch, loading included. Every row is written as soon
-as it is there, and a second run goes on behind them; --again does them anew.
+Images a second, the median over the steps of the last epoch with loading, and seconds are in the JSON file,
+beside the load that the machine had; the page is about what was learnt. Every row is written as soon as it is
+there, and a second run goes on behind them; --again does them anew.
 """
 
 import argparse
@@ -188,8 +189,6 @@ HEAD = (
     "Dice",
     "parameters",
     "MMACs",
-    "images/s",
-    "seconds",
 )
 
 
@@ -201,8 +200,6 @@ def cells(row: Row) -> tuple[str, ...]:
         *(f"{100 * row[name]:.1f} %" for name in ("mean_iou", "pixel_accuracy", "dice")),
         f"{row['parameters']:,}",
         f"{row['macs'] / 1e6:,.1f}",
-        f"{row['images_per_second']:,.0f}",
-        f"{row['seconds']:,.0f}",
     )
 
 
