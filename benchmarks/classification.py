@@ -37,7 +37,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from rows import begun, page_options
+from rows import known, page_options, parsed
 
 import striate
 from striate import models
@@ -91,7 +91,7 @@ Row = dict[str, Any]
 def main() -> None:
     """Train and write."""
     options = arguments()
-    found = known(options)
+    found = known(options, __doc__, epochs=options.epochs, pictures=options.pictures)
     if not options.page_only:
         with tempfile.TemporaryDirectory() as folder:
             pictures = Path(folder) / "pictures"
@@ -111,24 +111,7 @@ def arguments() -> argparse.Namespace:
     own = sorted({entry.network for entry in ENTRIES})
     parser.add_argument("--networks", nargs="+", choices=own, metavar="NAME", help="these and their peers")
     page_options(parser, "classification", "networks.md")
-    options = parser.parse_args()
-    if options.data is None and not options.page_only:
-        parser.error("PICTURES: which to train on")
-    return options
-
-
-def known(options: argparse.Namespace) -> dict[str, Any]:
-    """What the file holds, or the beginning of it; rows to be added to must have the same budget."""
-    if options.page_only:
-        alone: dict[str, Any] = json.loads(options.out.read_text())
-        return alone
-    settings = {
-        "data": Path(options.data).stem,
-        "epochs": options.epochs,
-        "pictures": options.pictures,
-        "seed": 0,
-    }
-    return begun(options, __doc__.partition("\n")[0], settings)
+    return parsed(parser, "PICTURES: which to train on")
 
 
 def write_pictures(dataset: Dataset, count: int, folder: Path) -> None:
@@ -324,17 +307,17 @@ def overfit_section(found: Mapping[str, Any]) -> list[str]:
 
 def overfit_cells(name: str, row: Row) -> tuple[str, ...]:
     """One row of that table."""
-    known = (
+    first = (
         name,
         "x".join(map(str, row["input"])),
         f"{row['parameters']:,}",
         f"{row['macs'] / 1e6:,.1f}",
     )
     if "not_run" in row:
-        return (*known, f"not run: {row['not_run']}", "", "", "", "")
+        return (*first, f"not run: {row['not_run']}", "", "", "", "")
     steps = f"{row['steps']}" if row["reached"] else f"{row['steps']}, not reached"
     losses = (f"{row['first_loss']:.3f}", f"{row['last_loss']:.3f}")
-    return (*known, steps, f"{row['rate']:g}", *losses, f"{row['seconds']:,.1f}")
+    return (*first, steps, f"{row['rate']:g}", *losses, f"{row['seconds']:,.1f}")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 from classification import table
-from rows import begun, page_options
+from rows import known, page_options, parsed
 from torchvision_detectors import MAKERS, TorchvisionDetector
 
 import striate
@@ -73,7 +73,7 @@ ENTRIES = (
 def main() -> None:
     """Train and write."""
     options = arguments()
-    found = known(options)
+    found = known(options, __doc__, minutes=options.minutes)
     if not options.page_only:
         for entry in ENTRIES:
             if options.networks is None or entry.network in options.networks:
@@ -91,19 +91,7 @@ def arguments() -> argparse.Namespace:
     names = [entry.network for entry in ENTRIES]
     parser.add_argument("--networks", nargs="+", choices=names, metavar="NAME")
     page_options(parser, "detection", "boxes.md")
-    options = parser.parse_args()
-    if options.data is None and not options.page_only:
-        parser.error("BCCD: what to train on")
-    return options
-
-
-def known(options: argparse.Namespace) -> dict[str, Any]:
-    """What the file holds, or the beginning of it; rows to be added to must have the same budget."""
-    if options.page_only:
-        alone: dict[str, Any] = json.loads(options.out.read_text())
-        return alone
-    settings = {"data": Path(options.data).stem, "minutes": options.minutes, "seed": 0}
-    return begun(options, (__doc__ or "").partition("\n")[0], settings)
+    return parsed(parser, "BCCD: what to train on")
 
 
 def train_row(found: dict[str, Any], entry: Entry, options: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from startup import machine
 
-__all__ = ["begun", "page_options", "rows_of"]
+__all__ = ["begun", "known", "page_options", "parsed", "rows_of"]
 
 PACKAGES = ("striate", "torch", "torchvision", "timm", "numpy", "pillow")
 
@@ -21,6 +21,26 @@ def page_options(parser: argparse.ArgumentParser, name: str, page: str) -> None:
     here = Path(__file__).parent
     parser.add_argument("--out", type=Path, default=here / "results" / f"{name}.json")
     parser.add_argument("--page", type=Path, default=here.parent / "docs" / page)
+
+
+def parsed(parser: argparse.ArgumentParser, asked: str) -> argparse.Namespace:
+    """The options on the command line; where they train and name no data, `asked` says what is missing."""
+    options = parser.parse_args()
+    if options.data is None and not options.page_only:
+        parser.error(asked)
+    return options
+
+
+def known(options: argparse.Namespace, what: str | None, **budget: Any) -> dict[str, Any]:
+    """What the file holds, or the beginning of it; rows to be added to must have the same budget.
+
+    `what` is the benchmark's description, of which the first line is kept.
+    """
+    if options.page_only:
+        alone: dict[str, Any] = json.loads(options.out.read_text())
+        return alone
+    settings = {"data": Path(options.data).stem, **budget, "seed": 0}
+    return begun(options, (what or "").partition("\n")[0], settings)
 
 
 def begun(options: argparse.Namespace, what: str, settings: Mapping[str, Any]) -> dict[str, Any]:

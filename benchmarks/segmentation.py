@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 from classification import speed, table
-from rows import begun, page_options
+from rows import known, page_options, parsed
 
 import striate
 from striate import models
@@ -79,7 +79,9 @@ ENTRIES = (
 def main() -> None:
     """Train and write."""
     options = arguments()
-    found = known(options)
+    found = known(
+        options, __doc__, epochs=options.epochs, size=[int(side) for side in options.size.split("x")]
+    )
     if not options.page_only:
         for entry, weights in wanted(options):
             train_row(found, entry, weights, options)
@@ -97,24 +99,7 @@ def arguments() -> argparse.Namespace:
     names = [entry.network for entry in ENTRIES]
     parser.add_argument("--networks", nargs="+", choices=names, metavar="NAME")
     page_options(parser, "segmentation", "masks.md")
-    options = parser.parse_args()
-    if options.data is None and not options.page_only:
-        parser.error("CAMVID: what to train on")
-    return options
-
-
-def known(options: argparse.Namespace) -> dict[str, Any]:
-    """What the file holds, or the beginning of it; rows to be added to must have the same budget."""
-    if options.page_only:
-        alone: dict[str, Any] = json.loads(options.out.read_text())
-        return alone
-    settings = {
-        "data": Path(options.data).stem,
-        "epochs": options.epochs,
-        "size": [int(side) for side in options.size.split("x")],
-        "seed": 0,
-    }
-    return begun(options, __doc__.partition("\n")[0], settings)
+    return parsed(parser, "CAMVID: what to train on")
 
 
 def wanted(options: argparse.Namespace) -> Iterator[tuple[Entry, Path | None]]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from striate import plugins, tasks
 from striate.api.runfiles import CONFIG_FILE, SPLIT_FILE, read_split
 from striate.config import Layer, read_toml, resolve
+from striate.data.box_findings import usable_objects
 from striate.data.dataset import Dataset, Part
 from striate.data.findings import is_labelled
 from striate.data.open import DataConfig, open_dataset
@@ -139,8 +140,6 @@ def _truth(dataset: Dataset, index: int, result: Result, match: Any) -> Any:
     if isinstance(truth, np.ndarray) and isinstance(result, Segmentation):
         check_same_size(result.key, truth, result.mask)
     if isinstance(truth, Objects) and isinstance(result, Detections):
-        from striate.data.box_findings import usable_objects
-
         truth = usable_objects(truth, result.size)
     return match.mapped(truth)
 

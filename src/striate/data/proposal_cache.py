@@ -34,9 +34,10 @@ class KeptProposals:
         return len(self._kept)
 
     def one(self, index: int) -> NDArray[np.float32]:
-        """Those of item `index`, best first, (count, 4) in the picture's own pixels; unused rows are zeros.
+        """Those of item `index`, in the order of `proposals`, (count, 4) in the picture's own pixels.
 
-        Not to be written to; without a count no picture is read. Raises DataError naming the file.
+        Unused rows are zeros. Not to be written to; without a count no picture is read. Raises DataError
+        naming the file.
         """
         found = self._kept.get(index)
         return self._search(index) if found is None else found

@@ -287,7 +287,7 @@ class _Run:
         was_training = self._kept.training
 
         def batches() -> Iterator[Batch[Tensor]]:
-            with closing(iter(self.data.plain)) as found:
+            with closing(iter(self.data.plain())) as found:
                 for _, batch, _ in found:
                     if stop:
                         raise _Stopped

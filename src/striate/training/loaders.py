@@ -1,8 +1,12 @@
 """The batches that a training run takes from a dataset, as its settings say."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from striate import plugins, tasks
 from striate.config import Settings
@@ -26,7 +30,7 @@ class Loaders:
 
     train: TrainLoader
     val: EvalLoader
-    plain: EvalLoader  # the train part as it is, whole in every process: to solve for weights
+    plain: Callable[[], EvalLoader]  # the train part as it is, whole in every process, to solve for weights
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -61,6 +65,11 @@ def make_loaders(
         weights = task.balanced_weights(own, config.balance, among)
     options = task.TargetOptions(classes, config.label_smoothing, weights)
     as_it_is = partial(task.targets, options=task.TargetOptions(classes))
+
+    def measuring(indices: NDArray[np.int64], shard: Shard) -> EvalLoader:
+        source = kind.for_measuring(dataset, indices, preprocess, caches)
+        return EvalLoader(source, indices, as_it_is, config.batch_size, workers, shard)
+
     return Loaders(
         train=TrainLoader(
             kind.for_training(dataset, train, preprocess, augment, caches),
@@ -71,21 +80,8 @@ def make_loaders(
             workers,
             shard,
         ),
-        val=EvalLoader(
-            kind.for_measuring(dataset, val, preprocess, caches),
-            val,
-            as_it_is,
-            config.batch_size,
-            workers,
-            shard,
-        ),
-        plain=EvalLoader(
-            kind.for_measuring(dataset, train, preprocess, caches),
-            train,
-            as_it_is,
-            config.batch_size,
-            workers,
-        ),
+        val=measuring(val, shard),
+        plain=lambda: measuring(train, Shard()),
     )
 
 

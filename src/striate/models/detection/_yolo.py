@@ -17,10 +17,9 @@ from torch import Tensor, nn
 
 from striate.errors import UsageError
 from striate.layers.initialise import he_normal
-from striate.models.backbone import with_prefix
+from striate.models.backbone import taken_over, with_prefix
 from striate.models.detection._trunk import trunk
 from striate.models.network import Classifier, DetectorConfig
-from striate.models.unweighted import unweighted
 from striate.ops.boxes import cornered, pairwise_iou
 from striate.ops.grid import cell_of, owners
 from striate.ops.matching import BACKGROUND, spared_in_crowds
@@ -203,9 +202,7 @@ def backbone_of(config: AnchorConfig) -> str:
 
 def from_backbone(state_dict: Mapping[str, Tensor], config: AnchorConfig) -> dict[str, Tensor]:
     """The weights of a whole classification network under the names that the encoder has here."""
-    with unweighted():
-        here = encoder(config).state_dict().keys()
-    return with_prefix({name: tensor for name, tensor in state_dict.items() if name in here}, "backbone.")
+    return with_prefix(taken_over(state_dict, lambda: encoder(config)), "backbone.")
 
 
 def draw_head(network: nn.Module, outputs: Mapping[nn.Conv2d, int], likely: float) -> None:

@@ -31,9 +31,10 @@ from torch import Tensor, nn
 
 from striate import models
 from striate.errors import UsageError
-from striate.models.backbone import backbone, with_prefix
+from striate.models.backbone import backbone, taken_over
 from striate.models.classification.alexnet import AlexNet
 from striate.models.classification.vgg import VGG
+from striate.models.detection._regions import GRAY
 from striate.models.detection._roi_heads import label_regions
 from striate.models.network import Detector, DetectorConfig, Feature
 from striate.models.unweighted import unweighted
@@ -57,7 +58,6 @@ __all__ = [
 
 CODER = BoxCoder()
 OVERLAP = 0.5  # of a proposal with an object that it is to be called by (appendix B)
-_GRAY = 114  # about the mean of photos, so that what pads them is about 0 for the network
 _LEAST = 1e-12  # of a batch without a proposal that counts
 _FOR_CLASSES = {"head"}  # maps that are too many to regress boxes from: MobileNet's last
 _OWN = ("classes", "preprocess")
@@ -66,7 +66,7 @@ _OWN = ("classes", "preprocess")
 class Config(DetectorConfig, frozen=True, kw_only=True):
     """Settings of an R-CNN."""
 
-    preprocess: Preprocess = Preprocess(size=(512, 512), fit="letterbox", pad_value=_GRAY, proposals=2000)
+    preprocess: Preprocess = Preprocess(size=(512, 512), fit="letterbox", pad_value=GRAY, proposals=2000)
     nms_threshold: float = 0.3
     backbone: str = "alexnet"  # a classification network by its public name
     backbone_settings: dict[str, Any] = msgspec.field(default_factory=dict)  # its own: {"width": 0.5}
@@ -256,7 +256,7 @@ class RCNN(Detector):
 
 
 _SMALL = Config(
-    preprocess=Preprocess(size=(384, 512), fit="letterbox", pad_value=_GRAY, proposals=300),
+    preprocess=Preprocess(size=(384, 512), fit="letterbox", pad_value=GRAY, proposals=300),
     backbone="resnet18",
     side=96,
     context=7,  # the same share of the square as 16 pixels of 227
@@ -271,7 +271,7 @@ VARIANTS = {
 TINY = msgspec.structs.replace(
     _SMALL,
     classes=3,
-    preprocess=Preprocess(size=(64, 64), fit="letterbox", pad_value=_GRAY, proposals=12),
+    preprocess=Preprocess(size=(64, 64), fit="letterbox", pad_value=GRAY, proposals=12),
     backbone="mobilenet_v2",
     backbone_settings={"width": 0.25, "head": 32},
     per_class=10,
@@ -340,7 +340,4 @@ def from_backbone(state_dict: Mapping[str, Tensor], config: Config) -> dict[str,
 
     Those of its last layer have no place here and are left out.
     """
-    with unweighted():
-        here = build(config).state_dict().keys()
-    renamed = with_prefix(state_dict, "backbone.network.")
-    return {name: tensor for name, tensor in renamed.items() if name in here}
+    return taken_over(state_dict, lambda: build(config), "backbone.network.")

@@ -35,6 +35,7 @@ from striate.models.detection._multibox import (
     MultiBoxDetector,
     MultiBoxHead,
 )
+from striate.models.recipes import recipe_with_adamw
 from striate.models.renaming import renamed
 from striate.models.vgg_backbone import VGG_DEPTHS, name_of, subsampled, vgg_backbone, with_kernels
 from striate.structures import Preprocess
@@ -267,14 +268,5 @@ def recipe(config: Config) -> dict[str, dict[str, object]]:
     the gradient train from drawn ones too.
     """
     del config
-    training: dict[str, object] = {
-        "optimiser": "adamw",
-        "learning_rate": 2e-4,
-        "weight_decay": 0.01,
-        "schedule": "cosine",
-        "warmup_epochs": 2.0,
-        "clip_norm": 5.0,
-        "batch_size": 8,
-        "epochs": 60,
-    }
-    return {"training": training, "augment": {"flip": 0.5, "distort": 0.5, "expand": 4.0, "crop": True}}
+    augment: dict[str, object] = {"flip": 0.5, "distort": 0.5, "expand": 4.0, "crop": True}
+    return recipe_with_adamw(augment, learning_rate=2e-4, clip_norm=5.0)

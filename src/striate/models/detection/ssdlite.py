@@ -38,6 +38,7 @@ from striate.models.detection._multibox import (
     MultiBoxHead,
 )
 from striate.models.network import Classifier
+from striate.models.recipes import recipe_with_adamw
 from striate.models.renaming import renamed
 from striate.structures import Preprocess
 
@@ -303,14 +304,5 @@ def recipe(config: Config) -> dict[str, dict[str, object]]:
     batch norm in every layer AdamW trains from drawn weights.
     """
     del config
-    training: dict[str, object] = {
-        "optimiser": "adamw",
-        "learning_rate": 1e-3,
-        "weight_decay": 0.01,
-        "schedule": "cosine",
-        "warmup_epochs": 2.0,
-        "clip_norm": 5.0,
-        "batch_size": 8,
-        "epochs": 60,
-    }
-    return {"training": training, "augment": {"flip": 0.5, "distort": 0.5, "expand": 2.0, "crop": True}}
+    augment: dict[str, object] = {"flip": 0.5, "distort": 0.5, "expand": 2.0, "crop": True}
+    return recipe_with_adamw(augment, clip_norm=5.0)

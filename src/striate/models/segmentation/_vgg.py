@@ -5,6 +5,8 @@ from torch import nn
 from striate.layers.initialise import he_normal
 from striate.layers.stack import Stack
 from striate.models.network import Classifier
+from striate.models.recipes import recipe_with_adamw
+from striate.models.segmentation._photos import PHOTOS
 from striate.models.vgg_backbone import vgg_backbone
 from striate.structures import Preprocess
 
@@ -56,14 +58,4 @@ def recipe_for_vgg() -> dict[str, dict[str, object]]:
     AdamW at a low rate and a limit on the gradient train it from drawn weights too, without rates for each
     layer that are cut by hand.
     """
-    training: dict[str, object] = {
-        "optimiser": "adamw",
-        "learning_rate": 1e-4,
-        "weight_decay": 0.01,
-        "schedule": "cosine",
-        "warmup_epochs": 2.0,
-        "clip_norm": 5.0,
-        "batch_size": 8,
-        "epochs": 60,
-    }
-    return {"training": training, "augment": {"flip": 0.5, "zoom": [0.5, 2.0], "jitter": 0.2}}
+    return recipe_with_adamw(dict(PHOTOS), learning_rate=1e-4, clip_norm=5.0)

@@ -29,9 +29,8 @@ from torch import Tensor, nn
 from striate.errors import UsageError
 from striate.layers.initialise import he_normal
 from striate.layers.renet import ReNet
-from striate.models.backbone import backbone, with_prefix
+from striate.models.backbone import backbone, taken_over
 from striate.models.network import PixelLogits, Segmenter, SegmenterConfig
-from striate.models.unweighted import unweighted
 from striate.structures import Preprocess
 
 __all__ = [
@@ -185,6 +184,4 @@ def backbone_of(config: Config) -> str:
 
 def from_backbone(state_dict: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
     """The weights of `backbone_of(config)` under the names used here, up to conv3_3."""
-    with unweighted():
-        here = ReSeg(config).state_dict().keys()
-    return {name: tensor for name, tensor in with_prefix(state_dict, "backbone.").items() if name in here}
+    return taken_over(state_dict, lambda: ReSeg(config), "backbone.")

@@ -25,10 +25,9 @@ from torch import Tensor, nn
 
 from striate.layers.double_convolution import DoubleConvolution
 from striate.layers.initialise import he_normal
-from striate.models.backbone import backbone, with_prefix
+from striate.models.backbone import backbone, taken_over
 from striate.models.network import Feature, PixelLogits, Segmenter, SegmenterConfig, resized
 from striate.models.segmentation._photos import recipe_for_photos
-from striate.models.unweighted import unweighted
 from striate.structures import Preprocess
 
 __all__ = [
@@ -159,7 +158,4 @@ def from_backbone(state_dict: Mapping[str, Tensor], config: Config) -> dict[str,
 
     Those behind the deepest map have no place here and are left out.
     """
-    with unweighted():
-        here = build(config).state_dict().keys()
-    renamed = with_prefix(state_dict, "backbone.")
-    return {name: tensor for name, tensor in renamed.items() if name in here}
+    return taken_over(state_dict, lambda: build(config), "backbone.")
