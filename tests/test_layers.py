@@ -16,6 +16,7 @@ VOCABULARY = {"errors", "structures", "config", "plugins", "files", "modelfile"}
 TORCH = {"torch", "torchvision", "timm"}
 
 # Longest prefix wins: `runtime.pytorch` has a row of its own, `runtime.predictor` falls under `runtime`.
+# fmt: off
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "structures": {"errors"},
@@ -32,12 +33,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"training", "models", "layers", "tasks", "data", "metrics", "ops"},
     "runtime": {"runtime", "tasks", "data.preprocess", "data.decode", "data.proposals"},
     "runtime.pytorch": {"runtime", "models", "layers", "ops"},
+    "export": {"export", "models", "tasks", "runtime", "metrics"},
     "explain": {"explain", "models", "tasks", "ops", "layers"},
-    "api": {"api", "explain", "ops", "layers", "models", "data", "metrics", "tasks", "training", "runtime"},
+    "api": {
+        "api", "data", "explain", "export", "layers", "metrics", "models", "ops", "runtime", "tasks",
+        "training",
+    },
     "__init__": {"api"},
     "cli": {"cli", "api"},
     "__main__": {"cli"},
 }
+# fmt: on
 
 TORCH_FREE = (
     "errors", "structures", "config", "plugins", "files", "modelfile", "metrics", "tasks", "cli", "api",
@@ -47,6 +53,7 @@ TORCH_FREE = (
     "data.augment", "data.batches", "data.mixing", "data.tars", "data.manifest", "data.pack",
     "data.masks", "data.mask_meaning", "data.class_list", "data.outlines", "data.box_findings",
     "data.overlaps", "data.plain_xml", "data.proposals", "runtime.__init__", "runtime.predictor",
+    "runtime.engine", "runtime.engines",
 )  # fmt: skip
 
 

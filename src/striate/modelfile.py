@@ -21,8 +21,11 @@ from striate.files import atomic_write
 from striate.structures import Preprocess
 
 __all__ = [
+    "CARD_ENTRY",
     "MODEL_FILE",
     "ModelCard",
+    "card_from_text",
+    "card_text",
     "find_model_file",
     "read_card",
     "read_shapes",
@@ -32,7 +35,8 @@ __all__ = [
 
 MODEL_FILE = "model.safetensors"
 FORMAT_VERSION = 1
-_ENTRY = "striate"
+CARD_ENTRY = "striate"
+"""The key of the card in the metadata of a model file, and of an export."""
 _MAX_HEADER = 64 << 20  # bytes; the largest network here needs less than one
 _PICKLED = (".pt", ".pth", ".th", ".ckpt", ".pkl", ".bin", ".tar")
 
@@ -59,10 +63,9 @@ def write_model(path: Path, tensors: Mapping[str, NDArray[Any]], card: ModelCard
     """Write `tensors` and `card` to `path`, whole or not at all."""
     from safetensors.numpy import save
 
-    text = json.dumps(msgspec.to_builtins(card), allow_nan=False, sort_keys=True)
     contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     with atomic_write(path) as file:
-        file.write(save(contiguous, metadata={_ENTRY: text}))
+        file.write(save(contiguous, metadata={CARD_ENTRY: card_text(card)}))
 
 
 def find_model_file(place: Path) -> Path:
@@ -91,14 +94,24 @@ def find_model_file(place: Path) -> Path:
 def read_card(path: Path) -> ModelCard:
     """The card in a model file; its tensors are not read. Raises ModelError if it is not one of ours."""
     metadata = _header(path).get("__metadata__", {})
-    if _ENTRY not in metadata:
+    if CARD_ENTRY not in metadata:
         raise ModelError(
             path,
             "this safetensors file holds weights only",
             f"tell which network they are for: striate convert {path} --model NAME --out FOLDER",
         )
+    return card_from_text(metadata[CARD_ENTRY], path)
+
+
+def card_text(card: ModelCard) -> str:
+    """`card` as the JSON text that a model file and an export carry."""
+    return json.dumps(msgspec.to_builtins(card), allow_nan=False, sort_keys=True)
+
+
+def card_from_text(text: str, path: Path) -> ModelCard:
+    """The card that `text`, found in `path`, spells. Raises ModelError naming the file where it is none."""
     try:
-        fields = json.loads(metadata[_ENTRY])
+        fields = json.loads(text)
         if fields.get("format_version") != FORMAT_VERSION:
             raise ModelError(
                 path,

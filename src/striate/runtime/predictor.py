@@ -5,51 +5,80 @@ PIL image, alone or among others.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, cast, get_args, overload
+from types import ModuleType
+from typing import Any, cast, get_args, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from striate import plugins, tasks
 from striate.errors import EnvironmentProblem, ModelError, UsageError
-from striate.modelfile import ModelCard, find_model_file, read_card
+from striate.modelfile import ModelCard, find_model_file
+from striate.runtime import engines
 from striate.runtime._pictures import OnError, Picture, Prepared, Source, is_picture, prepare, readable
+from striate.runtime.engine import Engine
 from striate.structures import Preprocess, Result, Sample, Task
 
-__all__ = ["Engine", "Predictor", "load"]
+__all__ = ["Predictor", "engine_for", "load"]
 
 BEST_THRESHOLD = "best_threshold"
 """Of a detector's measures: the score with the best F1 on the val part, from which on its boxes are told."""
 
 
-class Engine(Protocol):
-    """Anything that runs a network."""
-
-    def dense(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The dense outputs by name, for `images` (B, C, H, W) uint8 and further inputs by name."""
-        ...
-
-
-def load(path: str | Path, device: str = "auto", made_by: str | None = None) -> "Predictor":
-    """The predictor of a run folder, a folder with a model file, or a model file.
+def load(
+    path: str | Path,
+    device: str = "auto",
+    made_by: str | None = None,
+    *,
+    engine: str = "auto",
+    card: ModelCard | None = None,
+) -> "Predictor":
+    """The predictor of a run folder, a folder with a model file, a model file, or an exported one.
 
     `made_by` is needed where a function makes the network: "package.module:function", which no file may say.
-    Raises ModelError for anything else, EnvironmentProblem where torch or the device is missing.
+    engine: one of `runtime/engines`; "auto" takes the one whose kind of file it is, or else one that is
+    installed and reads it too. card: of an export by another tool, which has none. Raises ModelError for
+    anything else, EnvironmentProblem where what runs it or the device is missing.
     """
     file = find_model_file(Path(path))
+    chosen = engine_for(file, engine)
     try:
-        from striate.runtime.pytorch import PyTorchEngine
+        ready, found = chosen.opened(file, device, made_by, card)
     except ModuleNotFoundError as error:
-        if error.name != "torch":
+        if error.name != chosen.PACKAGE:
             raise
-        raise EnvironmentProblem(file, "torch is not installed", "pip install 'striate[train]'") from None
-    engine, card = PyTorchEngine.from_file(file, device, made_by), read_card(file)
-    return Predictor(card, engine, score=card.metrics.get(BEST_THRESHOLD))
+        raise EnvironmentProblem(file, f"{error.name} is not installed", chosen.INSTALL) from None
+    return Predictor(found, ready, score=found.metrics.get(BEST_THRESHOLD))
+
+
+def engine_for(file: Path, engine: str = "auto") -> ModuleType:
+    """The module in `runtime/engines` that opens `file`. Raises UsageError if `engine` cannot read it."""
+    suffix = file.suffix.lower()
+    known = {name: plugins.load(engines, name) for name in plugins.names(engines)}
+    if engine != "auto":
+        chosen = plugins.load(engines, engine)
+        others = sorted({end for module in known.values() for end in module.SUFFIXES} - set(_ends(chosen)))
+        if suffix in others:
+            raise UsageError(
+                f"--engine {engine}", f"it reads {' and '.join(_ends(chosen))}, not {suffix}", "leave it out"
+            )
+        return chosen
+    own = next((module for module in known.values() if suffix in module.SUFFIXES), known["pytorch"])
+    also = (module for module in known.values() if suffix in module.READS and _is_installed(module))
+    return own if _is_installed(own) else next(also, own)
+
+
+def _ends(engine: ModuleType) -> tuple[str, ...]:
+    return (*engine.SUFFIXES, *engine.READS)
+
+
+def _is_installed(engine: ModuleType) -> bool:
+    return find_spec(engine.PACKAGE) is not None
 
 
 @dataclass(frozen=True, slots=True)

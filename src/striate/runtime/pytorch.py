@@ -53,6 +53,11 @@ class PyTorchEngine:
         """Where it computes."""
         return next(self.network.parameters()).device
 
+    @property
+    def lanes(self) -> int:
+        """1: torch shares one call among all cores."""
+        return 1
+
     def dense(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """The network's dense outputs by name for `inputs["images"]` (B, C, H, W) and its further inputs.
 
