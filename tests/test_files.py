@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from striate.errors import DiskFull, EnvironmentProblem
-from striate.files import TEMPORARY, atomic_write, new_folder, sha256_of
+from striate.files import TEMPORARY, atomic_write, new_folder, sha256_of, staged
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -98,3 +98,29 @@ def test_a_folder_that_holds_something_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem), new_folder(tmp_path / "a") as folder:
         (folder / "new.txt").touch()
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["old.txt"]
+
+
+def test_staged_files_get_their_places_together_and_scratch_goes(tmp_path: Path) -> None:
+    (tmp_path / "model.xml").write_text("old")
+    with staged(tmp_path / "model.xml") as path:
+        assert path.name == "model.xml"
+        path.write_text("new")
+        path.with_suffix(".bin").write_text("weights")
+        (path.parent / "scratch").mkdir()
+        assert (tmp_path / "model.xml").read_text() == "old"
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
+        "model.xml": "new",
+        "model.bin": "weights",
+    }
+
+
+def test_staged_files_leave_nothing_behind_an_error(tmp_path: Path) -> None:
+    (tmp_path / "model.xml").write_text("old")
+
+    def half_done(path: Path) -> None:
+        path.write_text("new")
+        raise KeyError
+
+    with pytest.raises(KeyError), staged(tmp_path / "model.xml") as path:
+        half_done(path)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"model.xml": "old"}

@@ -31,13 +31,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": {"metrics"},
     "tasks": {"tasks", "metrics", "data.preprocess"},
     "training": {"training", "models", "layers", "tasks", "data", "metrics", "ops"},
-    "runtime": {"runtime", "tasks", "data.preprocess", "data.decode", "data.proposals"},
+    "runtime": {
+        "runtime", "tasks", "data.preprocess", "data.decode", "data.plain_xml", "data.proposals",
+    },
     "runtime.pytorch": {"runtime", "models", "layers", "ops"},
     "export": {"export", "models", "tasks", "runtime", "metrics"},
     "explain": {"explain", "models", "tasks", "ops", "layers"},
+    "reports": {"reports"},
     "api": {
-        "api", "data", "explain", "export", "layers", "metrics", "models", "ops", "runtime", "tasks",
-        "training",
+        "api", "data", "explain", "export", "layers", "metrics", "models", "ops", "reports",
+        "runtime", "tasks", "training",
     },
     "__init__": {"api"},
     "cli": {"cli", "api"},
@@ -53,7 +56,8 @@ TORCH_FREE = (
     "data.augment", "data.batches", "data.mixing", "data.tars", "data.manifest", "data.pack",
     "data.masks", "data.mask_meaning", "data.class_list", "data.outlines", "data.box_findings",
     "data.overlaps", "data.plain_xml", "data.proposals", "runtime.__init__", "runtime.predictor",
-    "runtime.engine", "runtime.engines",
+    "runtime.engine", "runtime.engines", "runtime.card_file", "runtime._cores", "runtime._onnx_file",
+    "runtime.unreported", "runtime._protobuf", "runtime.wiring", "reports",
 )  # fmt: skip
 
 

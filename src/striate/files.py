@@ -18,7 +18,9 @@ __all__ = [
     "new_folder",
     "remove_folder",
     "remove_leftovers",
+    "rename_durably",
     "sha256_of",
+    "staged",
     "write_all",
     "write_error",
     "write_folder",
@@ -74,6 +76,44 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """A path of the same name in a folder of its own, to write `path` and what belongs to it there.
+
+    When the block ends well, all files of that folder get their places beside `path`, and it its own as the
+    last; folders in it are scratch. On any error nothing stays, and what was there before is intact. Raises
+    DiskFull when there is no room, EnvironmentProblem when the place cannot be written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
+    except OSError as error:
+        raise write_error(path, error) from error
+    try:
+        yield folder / path.name
+        try:
+            _place(folder, path)
+        except OSError as error:
+            raise write_error(path, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place(folder: Path, path: Path) -> None:
+    """Move the files of `folder` beside `path`, the one that bears its name last."""
+    files = sorted(
+        (file for file in folder.iterdir() if file.is_file()), key=lambda file: file.name == path.name
+    )
+    for file in files:
+        _sync_file(file)
+    if len(files) > 1:
+        # Halfway through there is none, rather than one whose companions are another's.
+        path.unlink(missing_ok=True)
+    for file in files:
+        file.replace(path.parent / file.name)
+    _sync_folder(path.parent)
+
+
+@contextmanager
 def _appearing(path: Path) -> Iterator[Path]:
     """A free name beside `path`: what the block makes there gets the name `path` if it ends well.
 
@@ -126,6 +166,12 @@ def remove_leftovers(folder: Path) -> None:
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise write_error(path, error) from error
+
+
+def rename_durably(source: Path, path: Path) -> None:
+    """Give `source`, a file beside `path` that is on disk already, that name."""
+    source.replace(path)
+    _sync_folder(path.parent)
 
 
 def write_all(handle: int, content: bytes) -> None:

@@ -38,6 +38,7 @@ FORMAT_VERSION = 1
 CARD_ENTRY = "striate"
 """The key of the card in the metadata of a model file, and of an export."""
 _MAX_HEADER = 64 << 20  # bytes; the largest network here needs less than one
+_ARCHIVE = ".pt2"
 _PICKLED = (".pt", ".pth", ".th", ".ckpt", ".pkl", ".bin", ".tar")
 
 
@@ -78,6 +79,12 @@ def find_model_file(place: Path) -> Path:
         if inside.is_file():
             return inside
         raise ModelError(place, f"this folder has no {MODEL_FILE}", "give a run folder or a model file")
+    if place.suffix.lower() == _ARCHIVE:
+        raise ModelError(
+            place,
+            "a torch.export archive is for torch alone; parts of it are pickled, and can run code",
+            "give the model file that it was made of",
+        )
     if place.suffix.lower() in _PICKLED:
         raise ModelError(
             place,

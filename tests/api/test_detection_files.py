@@ -84,8 +84,7 @@ def test_a_file_appears_when_all_is_written_and_not_otherwise(tmp_path: Path, fo
 
 def coco(tmp_path: Path, names: list[str], ids: CocoIds | None = None) -> tuple[Any, Any]:
     """What is in the two files."""
-    _, read = pictures(tmp_path / "in", "a.png")
-    with detection_writer("coco", tmp_path / "found.json", read, ids) as writer:
+    with detection_writer("coco", tmp_path / "found.json", find_pictures(names), ids) as writer:
         for name in names:
             writer.write(found(name))
     return tuple(json.loads((tmp_path / f"found{kind}.json").read_text()) for kind in ("", ".images"))  # type: ignore[return-value]
@@ -116,7 +115,7 @@ def test_given_numbers_are_used_and_a_missing_one_is_refused(tmp_path: Path) -> 
     with pytest.raises(DataError, match=r"^c\.jpg: this picture has no number"):
         coco(tmp_path, ["c.jpg"], ids)
     with pytest.raises(DataError, match=r"^cat: this class has no number"):
-        coco(tmp_path, ["a.jpg"], CocoIds(categories={"=dog": 1}))
+        coco(tmp_path, ["a.jpg"], CocoIds({"a.jpg": 1}, {"=dog": 1}))
 
 
 def test_pycocotools_reads_both_files(tmp_path: Path) -> None:

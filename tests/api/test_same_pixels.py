@@ -75,6 +75,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Watched:
     """An engine that keeps the pixels it is given, by content, and lets the true one compute."""
 
+    lanes = 1
+
     def __init__(self, predictor: Predictor) -> None:
         self.engine, self.seen = predictor.engine, list[NDArray[np.uint8]]()
         predictor.engine = self

@@ -88,7 +88,8 @@ def test_eval_gives_the_scores_of_the_run(striate: Striate, runs: Path, kind: st
 def test_a_fresh_process_predicts_the_same(striate: Striate, runs: Path) -> None:
     here = {}
     for kind in NETWORKS:
-        outcome = striate("predict", runs / kind, runs.parent / "photos", "--json", *maker(kind))
+        of_eight = ("--batch-size", "8")  # bits are the same at equal batch size
+        outcome = striate("predict", runs / kind, runs.parent / "photos", "--json", *of_eight, *maker(kind))
         assert outcome.code == 0, outcome.err
         here[kind] = [json.loads(line)["probabilities"] for line in outcome.out.splitlines()]
         assert len(here[kind]) == 40
@@ -97,7 +98,7 @@ def test_a_fresh_process_predicts_the_same(striate: Striate, runs: Path) -> None
         f"makers = {{'own': {OWN!r}}}\n"
         "runs, photos = sys.argv[1] + '/runs/', sys.argv[1] + '/photos'\n"
         f"for kind in {list(NETWORKS)!r}:\n"
-        "    found = api.predict(runs + kind, photos, made_by=makers.get(kind))\n"
+        "    found = api.predict(runs + kind, photos, batch_size=8, made_by=makers.get(kind))\n"
         "    print(json.dumps([result.to_dict()['probabilities'] for result in found]))\n"
     )
     fresh = subprocess.run([sys.executable, "-c", code, runs.parent], capture_output=True, text=True)

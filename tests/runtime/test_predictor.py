@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -34,6 +35,8 @@ Write = Callable[..., Path]
 
 class Brightness:
     """An engine of three classes whose logits are the mean of each channel; it keeps what it was given."""
+
+    lanes = 1
 
     def __init__(self) -> None:
         self.seen: list[NDArray[np.uint8]] = []
@@ -112,7 +115,7 @@ def test_a_picture_has_the_same_pixels_on_every_road(tmp_path: Path) -> None:
                 assert engine.seen[0].tobytes() == batch.tobytes(), (path.name, type(source))
                 assert engine.seen[0].strides == batch.strides
     engine.seen.clear()
-    predictor.predict(paths)
+    predictor.predict(paths, batch_size=len(paths))
     together = engine.seen[0]
     for row, path in zip(together, paths, strict=True):
         expected, _ = apply(predictor.preprocess, decode_image(path))
@@ -131,11 +134,11 @@ def test_probabilities_are_equal_bit_by_bit_at_equal_batch_size(
     dense = predictor.engine.dense({"images": in_memory([image for image, _ in prepared])})
     roads: list[list[Classification]] = [
         results(dense, keys, geometry, ResultOptions(predictor.classes)),
-        predictor.predict(paths),
-        predictor.predict([path.read_bytes() for path in paths]),
-        predictor.predict(decoded),
+        predictor.predict(paths, 5),
+        predictor.predict([path.read_bytes() for path in paths], 5),
+        predictor.predict(decoded, 5),
         list(predictor.results(Sample("", image) for image in decoded)),
-        predictor.predict(paths[::-1])[::-1],
+        predictor.predict(paths[::-1], 5)[::-1],
     ]
     for road in roads[1:]:
         assert [row.probabilities.tobytes() for row in road] == [
@@ -191,7 +194,7 @@ def test_results_are_named_after_their_sources(tmp_path: Path) -> None:
 def test_pictures_of_several_sizes_keep_their_order_and_share_passes_by_size() -> None:
     predictor = bright(fit="none")
     wide = plain(10, 200, 10, 6, 20)
-    found = predictor.predict([RED, wide, BLUE, wide, GREEN])
+    found = predictor.predict([RED, wide, BLUE, wide, GREEN], batch_size=5)
     assert [row.label for row in found] == ["red", "green", "blue", "green", "green"]
     assert isinstance(predictor.engine, Brightness)
     assert [images.shape for images in predictor.engine.seen] == [(3, 3, 9, 11), (2, 3, 6, 20)]
@@ -235,7 +238,7 @@ def test_a_long_source_is_read_no_further_than_two_batches_ahead() -> None:
     stream = bright().stream(long(), batch_size=4, workers=2)
     assert len(list(islice(stream, 9))) == 9
     assert len(taken) <= 3 * 4 + 2 * 4
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert set(threading.enumerate()) <= before
 
 
@@ -382,3 +385,101 @@ def test_a_photo_of_real_data_is_predicted_alike_from_path_and_bytes(
         predictor.predict(path.read_bytes()),
     )
     assert from_file.probabilities.tobytes() == from_bytes.probabilities.tobytes()
+
+
+# lanes: engines whose calls run side by side
+
+
+class Lanes(Brightness):
+    """Two lanes; a call with an even picture of the value 66 fails for all its pictures."""
+
+    lanes = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: set[str] = set()
+
+    def dense(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        self.threads.add(threading.current_thread().name)
+        if (inputs["images"] == 66).all(axis=(1, 2, 3)).any():
+            raise ModelError("graph", "it fails on a picture", "export it again")
+        return super().dense(inputs)
+
+
+def test_an_engine_of_lanes_gives_the_results_of_one_without(tmp_path: Path) -> None:
+    paths = photos(tmp_path)
+    alone = bright().predict(paths, batch_size=3)
+    engine = Lanes()
+    beside = list(Predictor(card(), engine).stream(paths, batch_size=3))
+    assert [row.to_dict() for row in beside] == [row.to_dict() for row in alone]
+    assert engine.threads <= {"striate-predict_0", "striate-predict_1"}
+
+
+def test_lanes_are_at_work_at_the_same_time() -> None:
+    together = threading.Barrier(2, timeout=20)
+
+    class Meeting(Lanes):
+        def dense(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+            together.wait()
+            return super().dense(inputs)
+
+    found = Predictor(card(), Meeting()).stream([RED, GREEN, BLUE, RED], batch_size=1)
+    assert [row.label for row in found] == ["red", "green", "blue", "red"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_picture_that_the_engine_fails_on_does_not_take_its_neighbours(workers: int) -> None:
+    failed: list[str] = []
+    pictures = [RED, plain(66, 66, 66), GREEN, b"", BLUE]
+    found = Predictor(card(), Lanes()).stream(
+        pictures, batch_size=5, workers=workers, on_error=lambda key, _: failed.append(key)
+    )
+    assert [row.label for row in found] == ["red", "green", "blue"]
+    assert failed == ["<array 1>", "<bytes 3>"]
+
+
+def test_without_on_error_the_failing_picture_is_named_by_the_model() -> None:
+    with pytest.raises(ModelError, match="fails on a picture"):
+        Predictor(card(), Lanes()).predict([RED, plain(66, 66, 66)])
+
+
+def test_a_long_source_is_read_no_further_than_the_lanes_need() -> None:
+    taken = []
+
+    def long() -> Iterator[NDArray[np.uint8]]:
+        for _ in range(1000):
+            taken.append(1)
+            yield RED
+
+    before = set(threading.enumerate())
+    stream = Predictor(card(), Lanes()).stream(long(), batch_size=4)
+    assert len(list(islice(stream, 9))) == 9
+    assert len(taken) <= 4 * (3 + 2 * 2)
+    stream.close()
+    assert set(threading.enumerate()) <= before
+
+
+def test_without_a_batch_size_no_picture_is_computed_twice_and_batches_grow() -> None:
+    class Patient(Brightness):
+        """A call takes the same time however many pictures it has."""
+
+        def dense(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+            time.sleep(0.002)
+            return super().dense(inputs)
+
+    engine = Patient()
+    found = list(Predictor(card(), engine).stream([RED, GREEN, BLUE] * 100))
+    assert [row.label for row in found] == ["red", "green", "blue"] * 100
+    sizes = [len(images) for images in engine.seen]
+    assert sum(sizes) == 300
+    assert sizes[0] == 1
+    assert max(sizes) >= 32
+
+
+def test_many_large_pictures_of_one_batch_are_passed_on_in_parts() -> None:
+    predictor = bright(fit="none")
+    assert isinstance(predictor.engine, Brightness)
+    large = plain(200, 10, 10, 1000, 1200)
+    rows = list(predictor.stream([large] * 12))
+    assert [row.label for row in rows] == ["red"] * 12
+    assert max(len(images) for images in predictor.engine.seen) <= 2

@@ -19,6 +19,8 @@ SPEC = Preprocess(size=(64, 64), fit="letterbox", color="gray", mean=(0.0,), std
 class Threshold:
     """An engine whose answer at a pixel is the mean of the 3x3 around it; it keeps what it was given."""
 
+    lanes = 1
+
     def __init__(self) -> None:
         self.seen: list[tuple[int, ...]] = []
 

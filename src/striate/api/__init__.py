@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from torch import nn
 
     from striate.api.checking import Checked
+    from striate.api.comparing import Compared
     from striate.api.conversion import ConversionReport
     from striate.api.dataset_conversion import DatasetConversion
     from striate.api.detection_files import DetectionWriter, Form
     from striate.api.evaluation import Evaluation
+    from striate.api.explaining import ExplainRequest, Explanation
     from striate.api.explanation import ExplainedConfig
+    from striate.api.exporting import Export, ExportPlan
     from striate.api.inputs import Pictures
+    from striate.api.label_checking import LabelErrors
     from striate.api.listing import DatasetInfo, ModelInfo
     from striate.api.mask_files import MaskFolder
     from striate.api.packing import Packed
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from striate.api.training import Run, TrainingPlan
     from striate.config import Layer
     from striate.explain.summary import Summary
+    from striate.modelfile import ModelCard
     from striate.models.network import Network
     from striate.ops.sizes import OutputSize
     from striate.runtime.predictor import Predictor
@@ -47,12 +52,18 @@ __all__ = [
     "BatchTrial",
     "Checked",
     "CheckpointEvent",
+    "Compared",
     "ConversionReport",
     "DatasetConversion",
     "DatasetInfo",
     "EvalEvent",
     "Evaluation",
+    "ExplainRequest",
     "ExplainedConfig",
+    "Explanation",
+    "Export",
+    "ExportPlan",
+    "LabelErrors",
     "ModelInfo",
     "NoteEvent",
     "Packed",
@@ -65,6 +76,7 @@ __all__ = [
     "TrainingPlan",
     "calc",
     "check",
+    "compare",
     "convert",
     "convert_dataset",
     "convert_state_dict",
@@ -73,9 +85,12 @@ __all__ = [
     "detection_rows",
     "detection_writer",
     "evaluate",
+    "explain",
     "explain_config",
+    "export",
     "find_rate",
     "hash_of",
+    "label_errors",
     "load",
     "mask_folder",
     "models",
@@ -83,8 +98,10 @@ __all__ = [
     "pictures",
     "predict",
     "prepare",
+    "prepare_export",
     "prepare_resumption",
     "prepare_sweep",
+    "report",
     "summary",
     "train",
 ]
@@ -94,12 +111,18 @@ _ELSEWHERE = {
     "BatchTrial": "striate.training.batch_search",
     "CheckpointEvent": "striate.training.events",
     "Checked": "striate.api.checking",
+    "Compared": "striate.api.comparing",
     "ConversionReport": "striate.api.conversion",
     "DatasetConversion": "striate.api.dataset_conversion",
     "DatasetInfo": "striate.api.listing",
     "EvalEvent": "striate.training.events",
     "Evaluation": "striate.api.evaluation",
+    "ExplainRequest": "striate.api.explaining",
     "ExplainedConfig": "striate.api.explanation",
+    "Explanation": "striate.api.explaining",
+    "Export": "striate.api.exporting",
+    "ExportPlan": "striate.api.exporting",
+    "LabelErrors": "striate.api.label_checking",
     "ModelInfo": "striate.api.listing",
     "NoteEvent": "striate.training.events",
     "Packed": "striate.api.packing",
@@ -260,28 +283,43 @@ def evaluate(
     batch_size: int = 64,
     device: str = "auto",
     made_by: "Maker | None" = None,
+    engine: str = "auto",
+    card: "ModelCard | str | Path | None" = None,
     progress: Callable[[int, int], None] | None = None,
     on_error: Callable[[str, Any], None] | None = None,
 ) -> "Evaluation":
     """The scores of `model` on `data`; without `data`, on the test part that it was trained beside.
 
     part: "train", "val", "test" or "all"; None takes the first there is of test, val, all. A picture
-    that cannot be read is counted and told to `on_error(key, error)`. made_by: as for `load`.
+    that cannot be read is counted and told to `on_error(key, error)`. made_by, engine, card: as for `load`.
     """
     from striate.api.evaluation import evaluate_model
 
+    predictor = load(model, device, made_by, engine=engine, card=card)
     source = None if data is None else str(data)
-    return evaluate_model(model, source, part, batch_size, device, progress, on_error, _name_of(made_by))
+    return evaluate_model(predictor, Path(model), source, part, batch_size, progress, on_error)
 
 
-def load(path: str | Path, device: str = "auto", made_by: "Maker | None" = None) -> "Predictor":
-    """A model ready for pictures, from a run folder or a model file: `load("runs/a").predict("cat.jpg")`.
+def load(
+    path: str | Path,
+    device: str = "auto",
+    made_by: "Maker | None" = None,
+    *,
+    engine: str = "auto",
+    card: "ModelCard | str | Path | None" = None,
+) -> "Predictor":
+    """A model ready for pictures, from a run folder, a model file or an export of one.
+
+    `load("runs/a").predict("cat.jpg")`, `load("model.onnx").predict(["a.jpg", "b.jpg"])`.
 
     made_by: the function, or its name "package.module:function", that makes the network; no file may say it.
+    engine: what runs it: "pytorch", "onnxruntime", "openvino", or "auto", the one that the file is for. card:
+    for an export by another tool, which does not say what it is for: a TOML or JSON file with `task`,
+    `classes` and `preprocess`.
     """
     from striate.runtime.predictor import load as load_predictor
 
-    return load_predictor(path, device, _name_of(made_by))
+    return load_predictor(path, device, _name_of(made_by), engine=engine, card=card)
 
 
 @overload
@@ -300,17 +338,21 @@ def predict(
     model: str | Path,
     inputs: str | Path | Iterable[str | Path],
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     device: str = "auto",
     made_by: "Maker | None" = None,
+    engine: str = "auto",
+    card: "ModelCard | str | Path | None" = None,
+    shard: str | None = None,
 ) -> "list[Result]":
     """What is on pictures: one result for each, in order. `inputs`: files, folders (all below), zips.
 
     Raises DataError for the first picture that cannot be read; `load(model).stream` goes on without it.
-    made_by: as for `load`.
+    batch_size: pictures at once; None: the fastest, timed. shard: as for `pictures`. made_by, engine, card:
+    as for `load`.
     """
-    given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    return list(load(model, device, made_by).stream(pictures(given), batch_size))
+    given = pictures([inputs] if isinstance(inputs, str | Path) else inputs, shard)
+    return list(load(model, device, made_by, engine=engine, card=card).stream(given, batch_size))
 
 
 def mask_folder(folder: str | Path, inputs: "Pictures") -> "MaskFolder":
@@ -340,11 +382,16 @@ def detection_rows(stream: IO[str]) -> Callable[[Any], None]:
     return CsvRows(stream).write
 
 
-def pictures(inputs: Iterable[str | Path]) -> "Pictures":
-    """The pictures that `inputs` name, as (key, content): files, and all those in folders and zips."""
-    from striate.api.inputs import find_pictures
+def pictures(inputs: Iterable[str | Path], shard: str | None = None) -> "Pictures":
+    """The pictures that `inputs` name, as (key, content): files, and all those in folders and zips.
 
-    return find_pictures(inputs)
+    shard: "2/8" is every eighth of them by name, from the second; the eight parts together are the whole.
+    """
+    from striate.api.inputs import find_pictures
+    from striate.api.shards import Shard
+
+    found = find_pictures(inputs)
+    return found if shard is None else found.shard(Shard.parse(shard))
 
 
 def check(
@@ -425,6 +472,31 @@ def pack_dataset(
     return pack_data(DataConfig(source=str(data), format=form), Path(out), config, progress)
 
 
+def explain(
+    model: "str | Path | nn.Module | Predictor | None",
+    picture: Any,
+    what: str | None = None,
+    *,
+    out: str | Path | None = None,
+    device: str = "auto",
+    made_by: "Maker | None" = None,
+    **asked: Any,
+) -> "Explanation":
+    """Why `model` says what it says of `picture`: `explain("runs/a", "cat.jpg")` prints as a page.
+
+    model: a run folder, a model file, a predictor or a network. picture: a path, bytes, an array or a PIL
+    image. what: "arithmetic", "maps", "receptive-field", "filters", "gradcam", "shift" or "kernel"; None is a
+    page of all but the last two, or what `asked` is about: `layer`, `pixel` (row, column) and `channel` a
+    number, `target` a class or a candidate box, `against` further models for shift, `kernel` a name, numbers
+    or a file, for which `model` may be None. out: a new folder for the pictures; `.save(folder)` writes them
+    later. made_by: as for `load`. Raises UsageError for what the asked part does not read.
+    """
+    from striate.api.explaining import ExplainRequest, explain_picture
+
+    request = ExplainRequest(what=what, **asked)
+    return explain_picture(model, picture, request, out, device, _name_of(made_by))
+
+
 def explain_config(
     data: str | Path, model: "Maker | None" = None, *, layers: "Sequence[Layer]" = ()
 ) -> "ExplainedConfig":
@@ -439,6 +511,49 @@ def hash_of(model: str | Path) -> str:
     from striate.modelfile import find_model_file, weights_hash
 
     return weights_hash(find_model_file(Path(model)))
+
+
+def export(
+    model: str | Path,
+    to: str = "onnx",
+    *,
+    out: str | Path | None = None,
+    data: str | Path | None = None,
+    int8: bool = False,
+    calibrate: str | Path | None = None,
+    max_drop: float | None = None,
+    made_by: "Maker | None" = None,
+) -> "Export":
+    """Write `model` as a file that runs without torch, proven: `export("runs/a").path` is runs/a/model.onnx.
+
+    to: "onnx", "openvino" or "torch". out: the file; beside the model file if None. The export and the model
+    are run on up to 256 pictures of `data`, by default the val part of what the model was trained beside, and
+    one that says anything else is not written: StriateError says what differs. int8: weights and activations
+    of 8 bits, which are faster and lose a little; ranges are those of up to 256 pictures of `calibrate` (its
+    train part), and one that loses more than `max_drop` points of the measure (1 if None) is not written.
+    made_by: as for `load`.
+    """
+    choices = {"int8": int8, "calibrate": calibrate, "max_drop": max_drop, "made_by": made_by}
+    return prepare_export(model, to, out=out, data=data, **choices).finish()
+
+
+def prepare_export(
+    model: str | Path,
+    to: str = "onnx",
+    *,
+    out: str | Path | None = None,
+    data: str | Path | None = None,
+    **choices: Any,
+) -> "ExportPlan":
+    """What `export` would do, before it does it: `plan.describe()`, `plan.finish()`. `choices`: as there."""
+    from striate.api.exporting import ExportRequest
+    from striate.api.exporting import prepare_export as prepare_file
+
+    choices["made_by"] = _name_of(choices.get("made_by"))
+    if choices.get("calibrate") is not None:
+        choices["calibrate"] = str(choices["calibrate"])
+    place, source = None if out is None else Path(out), None if data is None else str(data)
+    return prepare_file(ExportRequest(Path(model), to, place, source, **choices))
 
 
 def convert(
@@ -487,6 +602,74 @@ def convert_state_dict(
     from striate.models.convert import convert_state_dict as convert_weights
 
     return convert_weights(state_dict, model, source)
+
+
+def label_errors(
+    data: str | Path,
+    model: "Maker | None" = None,
+    *,
+    folds: int = 5,
+    config: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **shorthands: Any,
+) -> "LabelErrors":
+    """The pictures of `data` whose label is likely wrong: `label_errors("photos/", epochs=5).suspects`.
+
+    A network is trained for each fold on the pictures of all others, and what it says of those that it never
+    saw is held against their labels (confident learning, arXiv:1911.00068). The other arguments are those of
+    `train`; a few epochs of a small network will do. `progress` is called with folds done and folds in all.
+    """
+    from striate.api.label_checking import find_label_errors
+
+    layers = _layers(config, settings, shorthands, "label_errors")
+    return find_label_errors(str(data), _name_of(model), folds, layers, progress)
+
+
+def compare(
+    runs: Iterable[str | Path],
+    out: str | Path = "compare.html",
+    *,
+    data: str | Path | None = None,
+    device: str = "auto",
+    progress: Callable[[str, int, int], None] | None = None,
+) -> "Compared":
+    """Measure models on the same pictures and write what was found: `compare(["runs/a", "runs/b"]).path`.
+
+    runs: two or more run folders or model files. data: measure on these pictures instead of those beside
+    which they were trained. Raises DataError where they were measured on different pictures. `progress` is
+    called with the name of a model and two counts of pictures.
+    """
+    from striate.api.comparing import CompareRequest, compare_models
+
+    source = None if data is None else str(data)
+    return compare_models(CompareRequest(tuple(map(Path, runs)), Path(out), source, device, progress))
+
+
+def report(
+    run: str | Path,
+    out: str | Path | None = None,
+    *,
+    data: str | Path | None = None,
+    folds: int | None = None,
+    device: str = "auto",
+    made_by: "Maker | None" = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Path:
+    """Write all that is known of a run as one HTML file: `report("runs/a", "report.html")`.
+
+    run: a run folder or a model file. out: the file; report.html beside the model if None. data: measure on
+    these pictures instead of those beside which it was trained. folds: also train so many networks like it to
+    look for wrong labels among all its pictures. `progress` is called with the name of what is done and two
+    counts. made_by: as for `load`. What comes back is the file's path.
+    """
+    from striate.api.reporting import ReportRequest, write_report
+
+    place = Path(run)
+    folder = place if place.is_dir() else place.parent
+    target = folder / "report.html" if out is None else Path(out)
+    source = None if data is None else str(data)
+    return write_report(ReportRequest(place, target, source, device, _name_of(made_by), folds, progress))
 
 
 def summary(model: "nn.Module | str | Path", input: Sequence[int] | None = None) -> "Summary":  # noqa: A002

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -30,6 +30,7 @@ __all__ = [
     "JsonLines",
     "YoloFolder",
     "detection_writer",
+    "write_coco",
 ]
 
 Form: TypeAlias = Literal["coco", "yolo", "csv", "jsonl", "pictures"]
@@ -59,7 +60,7 @@ def detection_writer(
     elif form == "pictures":
         yield BoxFolder(out, pictures)
     elif form == "coco":
-        with CocoResults(out, ids or CocoIds()) as results:
+        with CocoResults(out, ids or CocoIds.of(pictures.keys)) as results:
             yield results
     else:
         with atomic_write(out) as file:
@@ -108,23 +109,27 @@ class JsonLines:
 class CocoIds:
     """The numbers that a COCO file has for pictures and classes."""
 
-    images: Mapping[str, int] | None = None  # by key; None: see CocoResults
+    images: Mapping[str, int]  # by key
     categories: Mapping[str, int] | None = None  # by class name; None: from 1 in the classes' order
+
+    @classmethod
+    def of(cls, keys: Sequence[str]) -> Self:
+        """Numbers for the pictures `keys`: those that all file names are (000000000139.jpg is 139) and no two
+        share, else their places among `keys` from 1."""
+        known = list(dict.fromkeys(keys))
+        stems = [PurePath(key).stem for key in known]
+        numbers = [int(stem) for stem in stems if stem.isascii() and stem.isdigit()]
+        if len(set(numbers)) != len(known):
+            numbers = list(range(1, len(known) + 1))
+        return cls(dict(zip(known, numbers, strict=True)))
 
 
 @dataclass(slots=True)
 class CocoResults:
-    """`path` as COCO's list of results, and beside it what its ids mean; use it in a `with` block.
-
-    `found.json` is `[{"image_id", "category_id", "bbox": [x, y, width, height], "score"}]`, as COCO's server
-    and `loadRes` of pycocotools take it. `found.images.json` is `{"images", "categories"}`: ids with names
-    and sizes, to load as the dataset where there is no other. Picture ids are those given, else the numbers
-    that all file names are (000000000139.jpg is 139), else places from 1. Both files appear when the block
-    ends well.
-    """
+    """`path` as `write_coco` writes it, of results given one by one in a `with` block that ends well."""
 
     path: Path
-    ids: CocoIds = field(default_factory=CocoIds)
+    ids: CocoIds
     _results: list[Detections] = field(default_factory=list, init=False)
 
     def __enter__(self) -> Self:
@@ -132,47 +137,60 @@ class CocoResults:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            self._close()
+            write_coco(self.path, lambda: self._results, self.ids)
 
     def write(self, result: Detections) -> None:
         """Keep the objects of one picture until the block ends."""
         self._results.append(result)
 
-    def _close(self) -> None:
-        images = self._image_ids()
-        classes = self._results[0].classes if self._results else ()
-        categories = self._category_ids(classes)
-        _write_json(
-            self.path.with_suffix(".images.json"),
-            {
-                "images": [
-                    {"id": number, "file_name": result.key, "height": result.size[0], "width": result.size[1]}
-                    for number, result in zip(images, self._results, strict=True)
-                ],
-                "categories": [
-                    {"id": number, "name": name} for number, name in zip(categories, classes, strict=True)
-                ],
-            },
-        )
-        rows = (
-            row
-            for number, result in zip(images, self._results, strict=True)
-            for row in _coco_rows(result, number, categories)
-        )
-        _write_json(self.path, list(rows))
 
-    def _image_ids(self) -> list[int]:
-        keys = [result.key for result in self._results]
-        if self.ids.images is not None:
-            return [_known(self.ids.images, key, "picture") for key in keys]
-        stems = [PurePath(key).stem for key in keys]
-        numbers = [int(stem) for stem in stems if stem.isascii() and stem.isdigit()]
-        return numbers if len(set(numbers)) == len(keys) else list(range(1, len(keys) + 1))
+def write_coco(path: Path, results: Callable[[], Iterable[Detections]], ids: CocoIds) -> None:
+    """Write `results` to `path` as COCO's list of results, and beside it what its ids mean.
 
-    def _category_ids(self, classes: tuple[str, ...]) -> list[int]:
-        if self.ids.categories is None:
-            return list(range(1, len(classes) + 1))
-        return [_known(self.ids.categories, name, "class") for name in classes]
+    `found.json` is `[{"image_id", "category_id", "bbox": [x, y, width, height], "score"}]`, as COCO's server
+    and `loadRes` of pycocotools take it. `found.images.json` is `{"images", "categories"}`: ids with names
+    and sizes, to load as the dataset where there is no other. `results` is called several times, so that they
+    need not be in memory; of a picture that is there several times, the first counts. Raises DataError for a
+    picture or class without a number, DiskFull, EnvironmentProblem.
+    """
+    classes = next((result.classes for result in results()), ())
+    categories = _category_ids(classes, ids)
+    _write_json(
+        path.with_suffix(".images.json"),
+        {
+            "images": [
+                {"id": number, "file_name": result.key, "height": result.size[0], "width": result.size[1]}
+                for number, result in _numbered(results(), ids)
+            ],
+            "categories": [
+                {"id": number, "name": name} for number, name in zip(categories, classes, strict=True)
+            ],
+        },
+    )
+    with atomic_write(path) as file:
+        file.write(b"[")
+        separator = ""
+        for number, result in _numbered(results(), ids):
+            for row in _coco_rows(result, number, categories):
+                file.write(f"{separator}{json.dumps(row)}".encode())
+                separator = ", "
+        file.write(b"]")
+
+
+def _numbered(results: Iterable[Detections], ids: CocoIds) -> Iterator[tuple[int, Detections]]:
+    """Each picture once, behind its number."""
+    seen = set()
+    for result in results:
+        number = _known(ids.images, result.key, "picture")
+        if number not in seen:
+            seen.add(number)
+            yield number, result
+
+
+def _category_ids(classes: tuple[str, ...], ids: CocoIds) -> list[int]:
+    if ids.categories is None:
+        return list(range(1, len(classes) + 1))
+    return [_known(ids.categories, name, "class") for name in classes]
 
 
 def _known(ids: Mapping[str, int], name: str, kind: str) -> int:
@@ -193,7 +211,7 @@ def _coco_rows(result: Detections, image: int, categories: list[int]) -> Iterato
 
 def _write_json(path: Path, content: object) -> None:
     with atomic_write(path) as file:
-        file.write(json.dumps(content, ensure_ascii=False).encode())
+        file.write(json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogateescape"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,16 +220,19 @@ class YoloFolder:
 
     A line is an object: class id from 0, centre x and y, width and height as shares of the picture's, score.
     A picture in which nothing was found has an empty file. Names are those of the pictures below the folder
-    that all of them share. Raises UsageError where the folder is there already with anything in it.
+    that all of them share. Raises UsageError where the folder is there already with anything in it, unless it
+    `is_begun`.
     """
 
     folder: Path
     pictures: Pictures
+    is_begun: bool = False
     names: dict[str, str] = field(init=False)  # of each picture's key, without a suffix
 
     def __post_init__(self) -> None:
-        refuse_filled(self.folder)
-        object.__setattr__(self, "names", names_below([key for key, _, _ in self.pictures.places]))
+        if not self.is_begun:
+            refuse_filled(self.folder)
+        object.__setattr__(self, "names", names_below(self.pictures.keys))
 
     def write(self, result: Detections) -> None:
         """Write the file of one picture. Raises DiskFull, EnvironmentProblem."""
@@ -239,16 +260,17 @@ class YoloFolder:
 class BoxFolder:
     """A folder that gets `pictures/NAME.jpg` with the boxes drawn, and what `YoloFolder` writes.
 
-    Raises UsageError where the folder is there already with anything in it.
+    Raises UsageError where the folder is there already with anything in it, unless it `is_begun`.
     """
 
     folder: Path
     pictures: Pictures
+    is_begun: bool = False
     labels: YoloFolder = field(init=False)
     numbers: dict[str, int] = field(init=False)  # of each picture's key, its place among them
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", YoloFolder(self.folder, self.pictures))
+        object.__setattr__(self, "labels", YoloFolder(self.folder, self.pictures, self.is_begun))
         numbers = {key: number for number, (key, _, _) in enumerate(self.pictures.places)}
         object.__setattr__(self, "numbers", numbers)
 

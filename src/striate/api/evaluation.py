@@ -1,6 +1,6 @@
 """Measuring a model on pictures with known labels."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,15 +16,26 @@ from striate.data.box_findings import usable_objects
 from striate.data.dataset import Dataset, Part
 from striate.data.findings import is_labelled
 from striate.data.open import DataConfig, open_dataset
-from striate.errors import DataError, UsageError
-from striate.runtime.predictor import Predictor, load
+from striate.errors import DataError, ModelError, UsageError
+from striate.runtime.predictor import Predictor
 from striate.structures import Detections, Objects, Result, Segmentation, check_same_size
 from striate.tasks import Scores
 
-__all__ = ["Evaluation", "evaluate_indices", "evaluate_model"]
+__all__ = [
+    "Evaluation",
+    "Measurement",
+    "OnMeasured",
+    "choose_part",
+    "data_of_model",
+    "evaluate_indices",
+    "evaluate_model",
+]
 
 Progress = Callable[[int, int], None]
 OnError = Callable[[str, DataError], None]
+
+OnMeasured = Callable[[int, Result, Any], None]
+"""Called with an item's index, what the model says of it and its truth in the model's class ids."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -58,20 +69,17 @@ class Evaluation:
 
 
 def evaluate_model(
-    model: str | Path,
+    predictor: Predictor,
+    model: Path,
     data: str | None,
     part: str | None,
     batch_size: int,
-    device: str,
     progress: Progress | None,
     on_error: OnError | None,
-    made_by: str | None = None,
 ) -> Evaluation:
-    """The scores of `model` on `part` of `data`; without `data` on the test part it was trained beside."""
-    predictor = load(model, device, made_by)
-    folder = Path(model) if Path(model).is_dir() else Path(model).parent
-    dataset, notes = (_own_data(folder), ()) if data is None else _given_data(folder, data)
-    indices, chosen = _choose(dataset, part)
+    """The scores of the `predictor` of `model` on `part` of `data`; without `data`, see `data_of_model`."""
+    dataset, notes = data_of_model(model, data)
+    indices, chosen = choose_part(dataset, part)
     found = evaluate_indices(predictor, dataset, indices, batch_size, progress, on_error)
     return Evaluation(
         found.scores, f"{dataset.name}, {chosen}", found.pictures, found.unreadable, (*notes, *found.notes)
@@ -85,63 +93,105 @@ def evaluate_indices(
     batch_size: int = 64,
     progress: Progress | None = None,
     on_error: OnError | None = None,
+    on_measured: OnMeasured | None = None,
 ) -> Evaluation:
     """The scores of `predictor` on the items `indices`; a picture that cannot be read is counted, not scored.
 
     Raises DataError where none can be read or the classes are not the model's.
     """
-    task = plugins.load(tasks, predictor.task)
     if predictor.task == "detection":
         predictor = predictor.at(None)  # a curve needs what is unlikely too
-    match = task.match_classes(predictor.classes, dataset.classes)
-    names = list(predictor.classes)
-    for data_id, model_id in enumerate(match.ids.tolist()):
-        names[model_id] = dataset.classes[data_id]  # a model that knows only numbers is told of by names
-    metric = task.metric(tuple(names))
+    measurement = Measurement(predictor, dataset, on_measured)
     labelled = {
         dataset.items[index].key: index for index in indices.tolist() if is_labelled(dataset.items[index])
     }
     failed = 0
 
-    def report(key: str, error: DataError) -> None:
+    def report(key: str, error: DataError | ModelError) -> None:
         nonlocal failed
+        if isinstance(error, ModelError):
+            raise error  # a score without the pictures that the model fails on would flatter it
         failed += 1
         if on_error is not None:
             on_error(key, error)
 
     contents = ((key, dataset.storage.content(key)) for key in labelled)
     done = 0
-    results = predictor.stream(contents, batch_size, on_error=report)
+    each = max(1, batch_size // predictor.engine.lanes)
+    results = predictor.stream(contents, each, on_error=report)
     while batch := list(islice(results, batch_size)):
-        measured, truths = [], []
-        for result in batch:
-            try:
-                truths.append(_truth(dataset, labelled[result.key], result, match))
-                measured.append(result)
-            except DataError as error:
-                report(result.key, error)
-        metric.update(measured, truths)
-        done += len(measured)
+        done += measurement.update(batch, [labelled[result.key] for result in batch], report)
         if progress is not None:
             progress(done + failed, len(labelled))
     if not done:
         raise DataError(dataset.name, "there is no labelled picture that can be read", "see `striate check`")
-    notes = [match.note] if match.note else []
+    notes = list(measurement.notes)
     if len(labelled) < len(indices):
         notes.append(f"{len(indices) - len(labelled)} pictures without a label were left out")
-    return Evaluation(metric.compute(), dataset.name, done, failed, tuple(notes))
+    return Evaluation(measurement.scores(), dataset.name, done, failed, tuple(notes))
 
 
-def _truth(dataset: Dataset, index: int, result: Result, match: Any) -> Any:
-    """What is known of item `index`, in the model's ids. Raises DataError naming a mask that is unfit."""
-    truth = dataset.truth(index)
-    if isinstance(truth, int):
-        return int(match.ids[truth])
-    if isinstance(truth, np.ndarray) and isinstance(result, Segmentation):
-        check_same_size(result.key, truth, result.mask)
-    if isinstance(truth, Objects) and isinstance(result, Detections):
-        truth = usable_objects(truth, result.size)
-    return match.mapped(truth)
+class Measurement:
+    """The scores of what a predictor says of items of a dataset, batch after batch.
+
+    Raises DataError where the classes of the dataset are not the model's.
+    """
+
+    def __init__(self, predictor: Predictor, dataset: Dataset, on_measured: OnMeasured | None = None) -> None:
+        task = plugins.load(tasks, predictor.task)
+        self._dataset = dataset
+        self._match = task.match_classes(predictor.classes, dataset.classes)
+        names = list(predictor.classes)
+        for data_id, model_id in enumerate(self._match.ids.tolist()):
+            names[model_id] = dataset.classes[data_id]  # a model that knows only numbers is told of by names
+        self._metric = task.metric(tuple(names))
+        self._on_measured = on_measured
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed of the classes, to be shown."""
+        return (self._match.note,) if self._match.note else ()
+
+    def update(self, results: Sequence[Result], indices: Sequence[int], on_error: OnError) -> int:
+        """Count `results` of the items `indices`; how many have a truth that fits, others are told of."""
+        measured, truths = [], []
+        for result, index in zip(results, indices, strict=True):
+            try:
+                truth = self._truth(index, result)
+            except DataError as error:
+                on_error(result.key, error)
+                continue
+            measured.append(result)
+            truths.append(truth)
+            if self._on_measured is not None:
+                self._on_measured(index, result, truth)
+        self._metric.update(measured, truths)
+        return len(measured)
+
+    def scores(self) -> Scores:
+        """The scores of all that was counted."""
+        found: Scores = self._metric.compute()
+        return found
+
+    def _truth(self, index: int, result: Result) -> Any:
+        """What is known of item `index`, in the model's ids. Raises DataError naming a mask that is unfit."""
+        truth = self._dataset.truth(index)
+        if isinstance(truth, int):
+            return int(self._match.ids[truth])
+        if isinstance(truth, np.ndarray) and isinstance(result, Segmentation):
+            check_same_size(result.key, truth, result.mask)
+        if isinstance(truth, Objects) and isinstance(result, Detections):
+            truth = usable_objects(truth, result.size)
+        return self._match.mapped(truth)
+
+
+def data_of_model(model: Path, data: str | None) -> tuple[Dataset, tuple[str, ...]]:
+    """`data`, or without it the data that `model` was trained beside, and what was assumed.
+
+    It has the parts that it had then. Raises UsageError where none is known.
+    """
+    folder = model if model.is_dir() else model.parent
+    return (_own_data(folder), ()) if data is None else _given_data(folder, data)
 
 
 def _own_data(folder: Path) -> Dataset:
@@ -182,7 +232,10 @@ def _with_parts(dataset: Dataset, known: Mapping[str, Part]) -> Dataset:
     return replace(dataset, items=tuple(kept))
 
 
-def _choose(dataset: Dataset, part: str | None) -> tuple[NDArray[np.int64], str]:
+def choose_part(
+    dataset: Dataset, part: str | None, usual: Sequence[Part] = ("test", "val")
+) -> tuple[NDArray[np.int64], str]:
+    """The items of `part`, without it of the first that there is of the `usual` ones, and what they are."""
     if part == "all":
         return np.arange(len(dataset)), "all pictures"
     if part is not None:
@@ -191,7 +244,7 @@ def _choose(dataset: Dataset, part: str | None) -> tuple[NDArray[np.int64], str]
             there = sorted({item.part or "none stated" for item in dataset.items})
             raise DataError(dataset.name, f"it has no part {part}", f"its parts are: {', '.join(there)}")
         return indices, f"part {part}"
-    for candidate in ("test", "val"):
+    for candidate in usual:
         indices = dataset.indices(candidate)
         if len(indices):
             return indices, f"part {candidate}"

@@ -23,19 +23,21 @@ class MaskFolder:
 
     A mask has the size of its picture and holds class ids, 255 where there is none, with a palette so that
     viewers show colours. Names are those of the pictures below the folder that all of them share. Raises
-    UsageError where the folder is there already with anything in it.
+    UsageError where the folder is there already with anything in it, unless it `is_begun`.
     """
 
     folder: Path
     pictures: Pictures
+    is_begun: bool = False
     names: dict[str, str] = field(init=False)  # of each picture's key, without a suffix
     numbers: dict[str, int] = field(init=False)  # of each picture's key, its place among them
 
     def __post_init__(self) -> None:
-        refuse_filled(self.folder)
-        keys = [key for key, _, _ in self.pictures.places]
-        object.__setattr__(self, "names", names_below(keys))
-        object.__setattr__(self, "numbers", {key: number for number, key in enumerate(keys)})
+        if not self.is_begun:
+            refuse_filled(self.folder)
+        object.__setattr__(self, "names", names_below(self.pictures.keys))
+        numbers = {key: number for number, (key, _, _) in enumerate(self.pictures.places)}
+        object.__setattr__(self, "numbers", numbers)
 
     def write(self, result: Segmentation) -> None:
         """Write the two files of one result. Raises DiskFull, EnvironmentProblem."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from striate.api.shorthands import SHORTHANDS, shorthand_layers
 from striate.errors import UsageError
@@ -13,7 +14,7 @@ from striate.errors import UsageError
 if TYPE_CHECKING:
     from striate.config import Layer
 
-__all__ = ["command_line", "layers_of", "run_options"]
+__all__ = ["command_line", "layers_of", "run_options", "typed_again"]
 
 Command = Callable[..., Any]
 
@@ -101,6 +102,22 @@ def command_line(verb: str, data: str, given: Mapping[str, Any], changed: Mappin
         if value is not None:
             words += _typed(name.replace("_", "-"), "x".join(map(str, value)) if _is_size(value) else value)
     return shlex.join(words)
+
+
+def typed_again(context: click.Context, more: Sequence[str]) -> str:
+    """What to type for the command of `context` with the arguments and options it was given, and `more`."""
+    words = ["striate", str(context.info_name)]
+    options = []
+    for parameter in context.command.params:
+        value = context.params.get(str(parameter.name))
+        if context.get_parameter_source(str(parameter.name)) != ParameterSource.COMMANDLINE:
+            continue
+        if isinstance(parameter, click.Argument):
+            words += map(str, value if isinstance(value, tuple) else [value])
+        elif isinstance(parameter, click.Option) and parameter.opts[0] not in more:
+            text = ",".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
+            options += [parameter.opts[0]] if parameter.is_flag else [parameter.opts[0], text]
+    return shlex.join([*words, *options, *more])
 
 
 def _is_size(value: Any) -> bool:

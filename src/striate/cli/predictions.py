@@ -1,24 +1,36 @@
 """Predictions as lines, files or folders, with progress and the bad files reported."""
 
 import csv
-import io
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from striate import api
+from striate.api.detection_files import BoxFolder, CocoIds, CsvRows, YoloFolder
 from striate.api.inputs import Pictures
+from striate.api.mask_files import MaskFolder
+from striate.api.prediction_job import JobDone, PredictionJob, job_header
+from striate.api.prediction_output import (
+    CocoOutput,
+    FolderOutput,
+    Output,
+    RowsOutput,
+    StreamOutput,
+    Write,
+)
 from striate.api.result_files import spreadsheet_safe
-from striate.cli.terminal import message_console, percent
-from striate.errors import DataError, UsageError, printable
-from striate.files import atomic_write
+from striate.api.shards import Shard
+from striate.cli.prediction_view import PredictionView
+from striate.cli.terminal import percent
+from striate.errors import UsageError, printable
+from striate.modelfile import find_model_file
 from striate.structures import Classification, Detections, Result, Segmentation
 
-__all__ = ["Counts", "Looking", "Writer", "write_predictions"]
+__all__ = ["VIEWS", "Going", "Looking", "Writer", "write_predictions"]
 
 FOLDER = "folder"  # of masks and overlays, or of pictures with boxes and their labels
 FORMS = {
@@ -31,15 +43,8 @@ FORMS = {
 _BY_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl", ".txt": "table"}
 _IN_FILES = ("coco", "yolo", FOLDER)  # which stdout is no place for
 
-Write = Callable[[Any], None]
-
-
-@dataclass(slots=True)
-class Counts:
-    """How many pictures gave a result and how many could not be read."""
-
-    worked: int = 0
-    failed: int = 0
+VIEWS = ("tile", "scales", "flip", "crf")
+"""Flags that ask for several looks at a picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,10 @@ class Writer:
     form: str
     out: Path | None
     top: int
+
+    def asked(self) -> dict[str, Any]:
+        """What decides how results are written: the flags and their values."""
+        return {"--format": self.form, "--top": self.top}
 
     @classmethod
     def choose(cls, form: str | None, out: str | None, top: int) -> "Writer":
@@ -80,33 +89,27 @@ class Writer:
             raise UsageError("predict", f"{self.form} is a format for boxes", f"use {', '.join(FORMS[task])}")
         raise UsageError("predict", "a mask is no row of a table", "use jsonl, or a folder: --out masks")
 
-    @contextmanager
-    def opened(self, task: str, pictures: Pictures) -> Iterator[Write]:
-        """What writes one result of `task`: to stdout, or to what appears when all is written."""
-        if self.out is not None and self.form == FOLDER and task == "segmentation":
-            yield api.mask_folder(self.out, pictures).write
-        elif self.out is not None and self.form != "table" and task == "detection":
-            form: Any = "pictures" if self.form == FOLDER else self.form
-            with api.detection_writer(form, self.out, pictures) as writer:
-                yield writer.write
-        else:
-            with self._stream() as stream:
-                yield self._lines(stream, task)
+    def sharded(self, shard: Shard | None) -> "Writer":
+        """The same for one of several parts, whose files have names of their own."""
+        return self if self.out is None or shard is None else replace(self, out=shard.named(self.out))
 
-    @contextmanager
-    def _stream(self) -> Iterator[IO[str]]:
-        """A text stream: stdout, or a file that appears when all is written."""
+    def output(self, task: str, pictures: Pictures, is_begun: bool) -> Output:
+        """What takes the results of `task`; a folder must be new, unless it `is_begun`."""
         if self.out is None:
-            yield sys.stdout
-            return
-        with atomic_write(self.out) as file:
-            text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
-            yield text
-            text.detach()
+            return StreamOutput(sys.stdout, partial(self._lines, task=task))
+        if self.form == FOLDER and task == "segmentation":
+            return FolderOutput(self.out, MaskFolder(self.out, pictures, is_begun).write)
+        if self.form == FOLDER:
+            return FolderOutput(self.out, BoxFolder(self.out, pictures, is_begun).write)
+        if self.form == "yolo":
+            return FolderOutput(self.out, YoloFolder(self.out, pictures, is_begun).write)
+        if self.form == "coco":
+            return CocoOutput(self.out, CocoIds.of(pictures.keys))
+        return RowsOutput(self.out, partial(self._lines, task=task))
 
     def _lines(self, stream: IO[str], task: str) -> Write:
         if self.form == "csv" and task == "detection":
-            return api.detection_rows(stream)
+            return CsvRows(stream).write
         if self.form == "csv":
             rows = csv.writer(stream, lineterminator="\n")
             columns = [f"{kind}{rank}" for rank in range(2, self.top + 1) for kind in ("label", "confidence")]
@@ -146,55 +149,55 @@ class Looking:
     """With what model pictures are looked at, and how."""
 
     model: str
-    batch_size: int
+    batch_size: int | None  # None: the fastest
     device: str
     made_by: str | None = None
+    engine: str = "auto"
+    card: str | None = None  # the file that says what an export of another tool is for
     views: dict[str, Any] = field(default_factory=dict)  # what was asked of `Predictor.viewing`
     score: float | None = None  # below which a box is nothing; None: as the model was measured
 
+    def asked(self) -> dict[str, Any]:
+        """What decides the results, beside the model: the flags and their values."""
+        views = {f"--{name}": self.views.get(name) for name in VIEWS}
+        # Text, as a journal has it: a tuple would come back as a list.
+        return {"--model": self.made_by, "--score": self.score, **{k: v and str(v) for k, v in views.items()}}
+
     def predictor(self) -> Any:
         """The model, ready."""
-        predictor = api.load(self.model, self.device, self.made_by)
+        predictor = api.load(self.model, self.device, self.made_by, engine=self.engine, card=self.card)
         if self.score is not None:
             predictor = predictor.at(self.score)
         return predictor.viewing(**self.views) if self.views else predictor
 
 
-def write_predictions(looking: Looking, inputs: Sequence[str], writer: Writer) -> Counts:
-    """Write a result for each picture of `inputs` that can be read, report the others on stderr."""
-    counts, console = Counts(), message_console()
+@dataclass(frozen=True, slots=True)
+class Going:
+    """Which pictures are looked at, and whether that was begun before."""
 
-    def report(_: str, error: DataError) -> None:
-        counts.failed += 1
-        console.print(f"error: {error}", markup=False, soft_wrap=True)
+    inputs: Sequence[str]
+    shard: Shard | None = None
+    resume: bool = False
+    way_on: str = "run the command again"  # after it was stopped
 
+
+def write_predictions(looking: Looking, going: Going, writer: Writer) -> JobDone:
+    """Write a result for each picture that can be read, report the others on stderr."""
     predictor = looking.predictor()
     writer.refuse_unfit(predictor.task)
-    paths = api.pictures(inputs)
-    for finding in paths.findings:
-        report(finding.file, DataError(finding.file, finding.message, finding.fix))
-    results = predictor.stream(paths, looking.batch_size, on_error=report)
-    opened = writer.opened(predictor.task, paths)
-    with opened as write, _progress(console, len(paths), bool(writer.out)) as advance:
-        for result in results:
-            write(result)
-            counts.worked += 1
-            advance(counts.worked + counts.failed)
-    failed = f", {counts.failed} could not be read" if counts.failed else ""
-    if counts.failed or writer.out:
-        where = f" -> {writer.out}" if writer.out else ""
-        console.print(f"{counts.worked} pictures{failed}{where}", markup=False)
-    return counts
-
-
-@contextmanager
-def _progress(console: Any, total: int, to_file: bool) -> Iterator[Any]:
-    """A bar on a terminal while results go to a file; silence where the results themselves show it."""
-    if not (to_file and console.is_terminal):
-        yield lambda _: None
-        return
-    from rich.progress import Progress
-
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("predicting", total=total)
-        yield lambda done: progress.update(task, completed=done)
+    writer = writer.sharded(going.shard)
+    given = api.pictures(going.inputs)
+    pictures = given if going.shard is None else given.shard(going.shard)
+    output = partial(writer.output, predictor.task, pictures, going.resume)
+    job = PredictionJob(pictures, output, writer.out, way_on=going.way_on)
+    if writer.out is not None:
+        asked = {**looking.asked(), **writer.asked(), "--shard": str(going.shard)}
+        job = replace(
+            job, header=job_header(find_model_file(Path(looking.model)), predictor, pictures, asked)
+        )
+    with PredictionView(writer.out, len(given), going.shard) as view:
+        view.begin(pictures)
+        do = job.resume if going.resume else job.run
+        done = do(predictor, view, looking.batch_size)
+        view.outcome(done)
+    return done

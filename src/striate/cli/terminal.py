@@ -44,13 +44,13 @@ def data_console() -> Console:
     return _console(stderr=False)
 
 
-def message_console() -> Console:
-    """For plans, progress and remarks: stderr."""
-    return _console(stderr=True)
+def message_console(from_all: bool = False) -> Console:
+    """For plans, progress and remarks: stderr. Of several processes the first speaks, or each `from_all`."""
+    return _console(stderr=True, from_all=from_all)
 
 
-def _console(stderr: bool) -> Console:
-    quiet = not is_first_process()
+def _console(stderr: bool, from_all: bool = False) -> Console:
+    quiet = not (from_all or is_first_process())
     console = Console(stderr=stderr, highlight=False, emoji=False, quiet=quiet)
     if console.is_terminal:
         return console

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 from striate.data.tree import Tree, bytes_of
 from striate.errors import DataError
 
-__all__ = ["xml_of"]
+__all__ = ["element_of", "xml_of"]
 
 MAX_BYTES = 4_000_000  # an annotation of a thousand objects takes 400 kB
 
@@ -20,9 +20,13 @@ def xml_of(tree: Tree, path: str) -> ElementTree.Element:
     Raises DataError naming it where it is unreadable, larger than 4 MB, no XML, or has a document type or
     an entity, with which a small file can ask for gigabytes or for other files.
     """
-    where = f"{tree.name}/{path}"
+    return element_of(bytes_of(tree, path, MAX_BYTES), f"{tree.name}/{path}")
+
+
+def element_of(content: bytes, where: str) -> ElementTree.Element:
+    """The root element of the XML `content`. Raises DataError naming `where`, as `xml_of`."""
     # The parser is given text, which it takes as it is: what was looked through is what it reads.
-    text = _text(bytes_of(tree, path, MAX_BYTES), where)
+    text = _text(content, where)
     for forbidden in ("<!DOCTYPE", "<!ENTITY"):
         if forbidden in text:
             raise DataError(where, f"has a {forbidden}, which is not read", "remove it from the file")

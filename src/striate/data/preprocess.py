@@ -161,7 +161,9 @@ def _to_color(spec: Preprocess, image: Image) -> PIL.Image.Image:
     """`image` as L where the spec asks for gray, else as RGB; a gray picture repeats its channel."""
     pixels = np.ascontiguousarray(image)
     source = PIL.Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    return source.convert("L" if spec.color == "gray" else "RGB")
+    mode = "L" if spec.color == "gray" else "RGB"
+    # To convert to the same mode is one more copy.
+    return source if source.mode == mode else source.convert(mode)
 
 
 _FILTERS = {

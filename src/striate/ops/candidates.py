@@ -17,13 +17,14 @@ def best_candidates(boxes: Tensor, scores: Tensor, per_class: int) -> dict[str, 
     among the K. Gives boxes (B, M, 4), scores (B, M) and labels (B, M) int64, M = K * min(per_class, A), the
     classes in order and each from its highest score down.
     """
-    count, classes = min(per_class, scores.shape[1]), scores.shape[2]
+    # Torch's `min`: of a free size Python's would be decided while the graph is made.
+    count, classes = torch.sym_min(per_class, scores.shape[1]), scores.shape[2]
     best, places = scores.transpose(1, 2).topk(count, dim=2)  # (B, K, count)
     if boxes.ndim == 3:
         chosen = boxes.gather(1, places.flatten(1)[..., None].expand(-1, -1, 4))
     else:
         chosen = boxes.transpose(1, 2).gather(2, places[..., None].expand(-1, -1, -1, 4)).flatten(1, 2)
-    labels = torch.arange(classes, device=scores.device).repeat_interleave(count)
+    labels = torch.arange(classes, device=scores.device)[:, None].expand(-1, count).flatten()
     return {"boxes": chosen, "scores": best.flatten(1), "labels": labels.expand(scores.shape[0], -1)}
 
 

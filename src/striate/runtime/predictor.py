@@ -5,26 +5,35 @@ PIL image, alone or among others.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast, get_args, overload
+from typing import Any, NamedTuple, TypeAlias, cast, get_args, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from striate import plugins, tasks
-from striate.errors import EnvironmentProblem, ModelError, UsageError
+from striate.errors import DataError, EnvironmentProblem, ModelError, UsageError
 from striate.modelfile import ModelCard, find_model_file
 from striate.runtime import engines
-from striate.runtime._pictures import OnError, Picture, Prepared, Source, is_picture, prepare, readable
+from striate.runtime._batch_size import BatchSize, Fixed, Searched
+from striate.runtime._order import decoding_threads, in_order
+from striate.runtime.card_file import card_from_file
 from striate.runtime.engine import Engine
+from striate.runtime.pictures import Job, Picture, Prepared, Source, is_picture, jobs, prepare
 from striate.structures import Preprocess, Result, Sample, Task
 
-__all__ = ["Predictor", "engine_for", "load"]
+__all__ = ["OnError", "Predictor", "engine_for", "load"]
+
+OnError: TypeAlias = Callable[[str, DataError | ModelError], None]
+"""Told of a picture that gave no result: what it is called, and why. What it raises ends the stream."""
 
 BEST_THRESHOLD = "best_threshold"
 """Of a detector's measures: the score with the best F1 on the val part, from which on its boxes are told."""
@@ -36,19 +45,21 @@ def load(
     made_by: str | None = None,
     *,
     engine: str = "auto",
-    card: ModelCard | None = None,
+    card: ModelCard | str | Path | None = None,
 ) -> "Predictor":
     """The predictor of a run folder, a folder with a model file, a model file, or an exported one.
 
     `made_by` is needed where a function makes the network: "package.module:function", which no file may say.
     engine: one of `runtime/engines`; "auto" takes the one whose kind of file it is, or else one that is
-    installed and reads it too. card: of an export by another tool, which has none. Raises ModelError for
-    anything else, EnvironmentProblem where what runs it or the device is missing.
+    installed and reads it too. card: of an export by another tool, which has none, or
+    the file that spells it (see `card_from_file`). Raises ModelError for anything else, EnvironmentProblem
+    where what runs it or the device is missing.
     """
     file = find_model_file(Path(path))
     chosen = engine_for(file, engine)
+    given = card if card is None or isinstance(card, ModelCard) else card_from_file(card)
     try:
-        ready, found = chosen.opened(file, device, made_by, card)
+        ready, found = chosen.opened(file, device, made_by, given)
     except ModuleNotFoundError as error:
         if error.name != chosen.PACKAGE:
             raise
@@ -87,6 +98,13 @@ class Viewing:
 
     options: Any  # the task's ViewOptions
     crf: bool
+
+
+class Failure(NamedTuple):
+    """A picture without a result."""
+
+    key: str
+    error: DataError | ModelError
 
 
 class Predictor:
@@ -166,37 +184,46 @@ class Predictor:
 
     # A str is an iterable too, but of no use as one: the first overload wins.
     @overload
-    def predict(self, source: Picture, batch_size: int = 32) -> Result: ...  # type: ignore[overload-overlap]
+    def predict(self, source: Picture, batch_size: int | None = None) -> Result: ...  # type: ignore[overload-overlap]
     @overload
-    def predict(self, source: Iterable[Source], batch_size: int = 32) -> list[Result]: ...
-    def predict(self, source: Picture | Iterable[Source], batch_size: int = 32) -> Result | list[Result]:
+    def predict(self, source: Iterable[Source], batch_size: int | None = None) -> list[Result]: ...
+    def predict(
+        self, source: Picture | Iterable[Source], batch_size: int | None = None
+    ) -> Result | list[Result]:
         """The result of one picture, or the list of results of several in their order.
 
         An array of four axes is several pictures. Raises DataError naming the first picture that cannot be
-        read; `stream` goes on without it.
+        read; `stream` goes on without it. batch_size: as for `stream`.
         """
         if is_picture(source):
-            return self._chunk([prepare(self._prepared_by, cast(Picture, source))])[0]
+            return self._pass([prepare(self._prepared_by, cast(Picture, source))])[0]
         return list(self.stream(cast(Iterable[Source], source), batch_size))
 
+    def inputs(self, sample: Sample) -> dict[str, NDArray[Any]]:
+        """What its engine is given for one picture, by name: `images` (1, C, H, W) uint8, and more."""
+        return _inputs([prepare(self.preprocess, sample)])
+
     def results(self, samples: Iterable[Sample], batch_size: int = 32) -> Iterator[Result]:
-        """The result of each decoded sample in order, as they are asked for."""
+        """The result of each decoded sample in order, computed in the caller's thread when asked for."""
         return self.stream(samples, batch_size, workers=0)
 
     def stream(
         self,
         sources: Iterable[Source],
-        batch_size: int = 32,
+        batch_size: int | None = None,
         workers: int | None = None,
         on_error: OnError | None = None,
-    ) -> Iterator[Result]:
+    ) -> Generator[Result]:
         """Results in the order of `sources`, as they are asked for; memory does not grow with their number.
 
-        Decoding runs in `workers` threads (default: one per core, at most 8; 0: in the caller's). A picture
-        that cannot be read is left out after `on_error(key, error)`; without `on_error` its error is raised.
+        batch_size: how many pictures share a pass; None: the fastest, found out on the first of these. A
+        picture's result depends on its neighbours by rounding alone (1e-6), so that a number also gives the
+        same bits each time. workers: threads that decode (default: one per core, at most 8; 0: all is done in
+        the caller's thread); an engine of several lanes decodes in those. A picture that cannot be read, or
+        that the network has no answer for, is left out after `on_error(key, error)`, which is called in the
+        caller's thread and in order; without `on_error` its error is raised.
         """
-        workers = min(os.cpu_count() or 1, 8) if workers is None else workers
-        if batch_size < 1 or workers < 0:
+        if (batch_size is not None and batch_size < 1) or (workers is not None and workers < 0):
             raise UsageError(
                 "stream", f"batch_size={batch_size}, workers={workers}", "use at least 1 and at least 0"
             )
@@ -206,24 +233,60 @@ class Predictor:
                 f"a {type(sources).__name__} is no picture",
                 "give a path, bytes, an array, a PIL image or a list of them",
             )
-        # One batch to hand out, and one made ready while the network computes.
-        return self._run(readable(self._prepared_by, sources, workers, 2 * batch_size, on_error), batch_size)
+        workers = min(os.cpu_count() or 1, 8) if workers is None else workers
+        return self._stream(jobs(self._prepared_by, sources), self._batch_size(batch_size), workers, on_error)
 
-    def _run(self, pictures: Iterator[Prepared], batch_size: int) -> Iterator[Result]:
-        while chunk := list(islice(pictures, batch_size)):
-            yield from self._chunk(chunk)
-
-    def _chunk(self, chunk: Sequence[Prepared]) -> list[Result]:
-        """Results in the order of `chunk`; pictures of equal size share a pass."""
+    def _batch_size(self, given: int | None) -> BatchSize:
         if self._viewing is not None:
-            return [self._viewed(picture, self._viewing) for picture in chunk]
-        places: dict[tuple[int, ...], list[int]] = {}
-        for place, picture in enumerate(chunk):
-            places.setdefault(picture.image.shape, []).append(place)
-        found: dict[int, Result] = {}
-        for group in places.values():
-            found |= zip(group, self._pass([chunk[place] for place in group]), strict=True)
-        return [found[place] for place in range(len(chunk))]
+            return Fixed(1)  # nothing is shared: each picture has its own views
+        if given is not None:
+            return Fixed(given)
+        return Searched(self.engine.lanes, self.preprocess.size if self.preprocess.is_fixed else None)
+
+    def _stream(
+        self, pictures: Iterator[Job], size: BatchSize, workers: int, on_error: OnError | None
+    ) -> Generator[Result]:
+        """The road of every stream: batches in order, `lanes` at a time, each decoded, run and read off."""
+        lanes = self.engine.lanes if workers else 0
+        with ExitStack() as threads:
+            if lanes == 1:  # the lane computes on all cores, and others decode for it meanwhile
+                pool = threads.enter_context(decoding_threads(workers))
+                pictures = ((key, pool.submit(job).result) for key, job in pictures)
+            batches = (partial(self._outcomes, batch, size) for batch in _batches(pictures, size))
+            # One at work in each lane, one that waits for it, and one to be handed out.
+            for outcomes in threads.enter_context(closing(in_order(batches, lanes, 2 * lanes + 1))):
+                for outcome in outcomes:
+                    if not isinstance(outcome, Failure):
+                        yield outcome
+                    elif on_error is None:
+                        raise outcome.error
+                    else:
+                        on_error(outcome.key, outcome.error)
+
+    def _outcomes(self, batch: Sequence[Job], size: BatchSize) -> list["Result | Failure"]:
+        """What came of each picture in `batch`, in order."""
+        found: dict[int, Result | Failure] = {}
+        ready: dict[int, Prepared] = {}
+        for place, (key, job) in enumerate(batch):
+            try:
+                ready[place] = job()
+            except DataError as error:
+                found[place] = Failure(key, error)
+        for places in _passes(ready, size):
+            found |= zip(places, self._told([ready[place] for place in places], size), strict=True)
+        return [found[place] for place in range(len(batch))]
+
+    def _told(self, pictures: Sequence[Prepared], size: BatchSize) -> "Sequence[Result | Failure]":
+        """The results of pictures that share a pass; where that fails, each is tried by itself."""
+        begin = time.perf_counter()
+        try:
+            results = self._pass(pictures)
+        except (DataError, ModelError) as error:
+            if len(pictures) == 1:
+                return [Failure(pictures[0].key, error)]
+            return [outcome for picture in pictures for outcome in self._told([picture], size)]
+        size.tell(len(pictures), time.perf_counter() - begin)
+        return results
 
     @property
     def _prepared_by(self) -> Preprocess | None:
@@ -244,14 +307,37 @@ class Predictor:
         return cast(Result, merger.result())
 
     def _pass(self, pictures: Sequence[Prepared]) -> list[Result]:
-        images = np.stack([picture.image for picture in pictures]).transpose(0, 3, 1, 2)
-        extras = {
-            name: np.stack([picture.extras[name] for picture in pictures]) for name in pictures[0].extras
-        }
-        dense = self.engine.dense({"images": images, **extras})
+        """The results of pictures of equal size, from one call of the engine or those of their views."""
+        if self._viewing is not None:
+            return [self._viewed(picture, self._viewing) for picture in pictures]
+        dense = self.engine.dense(_inputs(pictures))
         keys, geometry = [picture.key for picture in pictures], [picture.geometry for picture in pictures]
         settings = self.card.config
         if self._score is not None:
             settings = {**settings, "score_threshold": self._score}
         options = self._task.result_options(self.classes, settings)
         return cast(list[Result], self._task.results(dense, keys, geometry, options))
+
+
+def _inputs(pictures: Sequence[Prepared]) -> dict[str, NDArray[Any]]:
+    """What an engine is given for `pictures`, which have one size."""
+    images = np.stack([picture.image for picture in pictures]).transpose(0, 3, 1, 2)
+    extras = {name: np.stack([picture.extras[name] for picture in pictures]) for name in pictures[0].extras}
+    return {"images": images, **extras}
+
+
+def _batches(pictures: Iterator[Job], size: BatchSize) -> Iterator[list[Job]]:
+    """`pictures` in lists that are as long as `size` says at the time."""
+    while batch := list(islice(pictures, size.next())):
+        yield batch
+
+
+def _passes(pictures: Mapping[int, Prepared], size: BatchSize) -> Iterator[list[int]]:
+    """The places of pictures that go through the network together: of equal size, and not too many."""
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for place, picture in pictures.items():
+        alike.setdefault(picture.image.shape, []).append(place)
+    for shape, places in alike.items():
+        parts = -(-len(places) // size.most(shape))
+        for part in range(parts):
+            yield places[part::parts]

@@ -20,6 +20,7 @@ from striate.tasks._softmax import softmax
 
 __all__ = [
     "COLUMNS",
+    "DENSE",
     "HEADLINE",
     "SCORE",
     "ClassMatch",
@@ -39,6 +40,9 @@ __all__ = [
 
 SCORE = "top1"
 """Key of `Scores.values` by which one model is better than another."""
+
+DENSE = {"logits": "BK"}
+"""Each dense output of a network, and its axes: B pictures, K classes, M candidates, H and W of the input."""
 
 HEADLINE = (("top1", "top-1"), ("top5", "top-5"), ("macro_f1", "macro F1"), ("ece", "calibration error"))
 """Keys of `Scores.values` that sum a model up, in order, each with what to call it."""

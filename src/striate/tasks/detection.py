@@ -22,6 +22,7 @@ from striate.tasks._suppression import unsuppressed
 
 __all__ = [
     "COLUMNS",
+    "DENSE",
     "HEADLINE",
     "SCORE",
     "ClassMatch",
@@ -43,6 +44,9 @@ __all__ = [
 
 SCORE = "ap"
 """Key of `Scores.values` by which one model is better than another."""
+
+DENSE = {"boxes": "BM4", "scores": "BM", "labels": "BM"}
+"""Each dense output of a network, and its axes: B pictures, K classes, M candidates, H and W of the input."""
 
 HEADLINE = (("ap50", "AP50"), ("ap", "AP"), ("ar100", "AR100"))
 """Keys of `Scores.values` that sum a model up, in order, each with what to call it."""

@@ -22,6 +22,7 @@ from striate.tasks._views import View, ViewOptions, views
 
 __all__ = [
     "COLUMNS",
+    "DENSE",
     "HEADLINE",
     "SCORE",
     "ClassMatch",
@@ -48,6 +49,9 @@ __all__ = [
 
 SCORE = "mean_iou"
 """Key of `Scores.values` by which one model is better than another."""
+
+DENSE = {"logits": "BKHW"}
+"""Each dense output of a network, and its axes: B pictures, K classes, M candidates, H and W of the input."""
 
 HEADLINE = (("mean_iou", "mean IoU"), ("pixel_accuracy", "pixel accuracy"), ("dice", "Dice"))
 """Keys of `Scores.values` that sum a model up, in order, each with what to call it."""

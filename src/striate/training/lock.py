@@ -17,13 +17,13 @@ LOCK_FILE = ".lock"
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Within it no other process trains in `folder`.
+def locked(folder: Path, name: str = LOCK_FILE) -> Iterator[None]:
+    """Within it no other process trains in `folder`; with another `name`, none does what that stands for.
 
     The lock of a process that is dead is taken over. Raises EnvironmentProblem naming the process that
     is not, or that is another machine's, of which nobody here can tell.
     """
-    path, mine = folder / LOCK_FILE, _own_entry()
+    path, mine = folder / name, _own_entry()
     try:
         _take(path, mine)
     except OSError as error:
@@ -139,4 +139,6 @@ def _refusal(path: Path, entry: dict[str, object]) -> EnvironmentProblem:
     who = f"process {entry.get('pid')} on {entry.get('host')}"
     here = entry.get("host") == platform.node()
     fix = "wait for it or stop it" if here else f"wait for it; if it is gone, delete {path}"
+    if path.name != LOCK_FILE:
+        return EnvironmentProblem(path, f"{who} holds it", fix)
     return EnvironmentProblem(path.parent, f"{who} works in this folder", fix)

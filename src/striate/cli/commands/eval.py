@@ -18,6 +18,8 @@ from striate.cli.group import Verb
 @click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1), help="Pictures at once.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--model", "made_by", metavar="FUNCTION", help="package.module:function that makes MODEL.")
+@click.option("--engine", default="auto", show_default=True, help="auto, onnxruntime, openvino or pytorch.")
+@click.option("--card", type=click.Path(), help="For another tool's ONNX: a TOML file that says what it is.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(model: str, data: str | None, as_json: bool, **options: Any) -> None:
     """Measure MODEL on DATA, by default on the test part that it was trained beside.

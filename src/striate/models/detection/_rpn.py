@@ -144,7 +144,9 @@ class RPN(nn.Module):
         scores = torch.where(large, scores, -1.0)
         stays = unsuppressed(torch.where(large[..., None], boxes, 0.0), scores, config.nms_threshold, levels)
         kept = config.proposals_training if self.training else config.proposals
-        best, places = torch.where(stays, scores, -1.0).topk(min(kept, scores.shape[1]), 1)
+        # Torch's `min`, here and below: of a free size Python's would be decided while the graph is made.
+        count = torch.sym_min(kept, scores.shape[1])
+        best, places = torch.where(stays, scores, -1.0).topk(count, 1)
         winners = boxes.gather(1, places[..., None].expand(-1, -1, 4))
         return torch.where((best >= 0)[..., None], winners, 0.0)
 
@@ -155,7 +157,7 @@ class RPN(nn.Module):
         most = self.config.candidates_training if self.training else self.config.candidates
         parts = []
         for level, ((objectness, numbers), own) in enumerate(zip(answers, anchors, strict=True)):
-            best, places = objectness.topk(min(most, objectness.shape[1]), 1)
+            best, places = objectness.topk(torch.sym_min(most, objectness.shape[1]), 1)
             chosen = numbers.gather(1, places[..., None].expand(-1, -1, 4))
             boxes = within(_CODER.decode(chosen, own[places]), picture)
             parts.append((boxes, best.sigmoid(), torch.full_like(places, level)))

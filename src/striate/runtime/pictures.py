@@ -1,13 +1,9 @@
-"""Pictures of any kind made ready for a network: named, decoded and prepared, in threads, in order."""
+"""Pictures of any kind made ready for a network: named, decoded and prepared."""
 
 import io
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import TypeAlias
@@ -22,7 +18,7 @@ from striate.data.preprocess import apply
 from striate.errors import DataError, UsageError
 from striate.structures import Geometry, Image, Preprocess, Sample
 
-__all__ = ["OnError", "Picture", "Prepared", "Source", "is_picture", "prepare", "readable"]
+__all__ = ["Job", "Picture", "Prepared", "Source", "is_picture", "jobs", "prepare"]
 
 Picture: TypeAlias = str | Path | bytes | Image | PillowImage.Image
 """One picture: a file, its bytes, its pixels (uint8), or a PIL image."""
@@ -30,8 +26,8 @@ Picture: TypeAlias = str | Path | bytes | Image | PillowImage.Image
 Source: TypeAlias = Picture | Sample | tuple[str, Picture]
 """What a stream takes: a picture, a decoded sample, or (key, picture) to say what its result is called."""
 
-OnError: TypeAlias = Callable[[str, DataError], None]
 Job: TypeAlias = tuple[str, Callable[[], "Prepared"]]
+"""What a picture is called, and what makes it ready; that raises DataError where it cannot be read."""
 
 # A PIL image reads its file when its pixels are asked for, and the same one may come twice in a list.
 _pil_reading = Lock()
@@ -79,46 +75,10 @@ def prepare(preprocess: Preprocess | None, source: Source, index: int | None = N
     return Prepared(key, prepared, geometry, {"proposals": found})
 
 
-def readable(
-    preprocess: Preprocess | None,
-    sources: Iterable[Source],
-    workers: int,
-    ahead: int,
-    on_error: OnError | None,
-) -> Iterator[Prepared]:
-    """The pictures that can be read, in order; `on_error` gets the errors of the others.
-
-    At most `ahead` pictures wait, decoded or not. Without `on_error` the first error is raised.
-    """
-    jobs = (
-        (_key(source, index), partial(prepare, preprocess, source, index))
-        for index, source in enumerate(sources)
-    )
-    with closing(_in_threads(jobs, workers, ahead) if workers else jobs) as pending:
-        for key, outcome in pending:
-            try:
-                prepared = outcome()
-            except DataError as error:
-                if on_error is None:
-                    raise
-                on_error(key, error)
-            else:
-                yield prepared
-
-
-def _in_threads(jobs: Iterator[Job], workers: int, ahead: int) -> Generator[Job]:
-    """The same jobs in order, begun in threads before they are asked for; no thread outlives the iterator."""
-    pool = ThreadPoolExecutor(workers, "striate-decode")
-    waiting: deque[tuple[str, Future[Prepared]]] = deque()
-    try:
-        while True:
-            waiting.extend((key, pool.submit(job)) for key, job in islice(jobs, ahead - len(waiting)))
-            if not waiting:
-                return
-            key, future = waiting.popleft()
-            yield key, future.result
-    finally:
-        pool.shutdown(cancel_futures=True)
+def jobs(preprocess: Preprocess | None, sources: Iterable[Source]) -> Iterator[Job]:
+    """The name of each picture, with what makes it ready when it is called."""
+    for index, source in enumerate(sources):
+        yield _key(source, index), partial(prepare, preprocess, source, index)
 
 
 def _key(source: Source, index: int | None) -> str:

@@ -1,0 +1,97 @@
+"""How many pictures share a pass: a given number, or the fastest one, found on the pictures at hand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Protocol
+
+__all__ = ["BatchSize", "Fixed", "Searched"]
+
+MOST_PIXELS = 64 * 224 * 224
+"""Of the pictures that are looked at together while nobody says how many; a float32 feature of 64 channels
+at half the size is then 200 MB."""
+
+_MOST_PICTURES = 256
+_TIMES = 3  # passes of a size until it counts as measured; the first may still be setting itself up
+_GAIN = 0.97  # share of the best time that a larger size has to stay below: it costs memory
+_PATIENCE = 2  # sizes without a gain after which no larger one is tried
+
+
+class BatchSize(Protocol):
+    """Says how many pictures go together. Asked in one thread, told in several."""
+
+    def next(self) -> int:
+        """How many to put into the next batch."""
+        ...
+
+    def most(self, shape: Sequence[int]) -> int:
+        """How many pictures of `shape` (H, W, C) may share a pass."""
+        ...
+
+    def tell(self, pictures: int, seconds: float) -> None:
+        """A pass over so many pictures took so long."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """Always `size`."""
+
+    size: int
+
+    def next(self) -> int:
+        """`size`."""
+        return self.size
+
+    def most(self, shape: Sequence[int]) -> int:  # noqa: ARG002 - the number is the caller's wish
+        """`size`."""
+        return self.size
+
+    def tell(self, pictures: int, seconds: float) -> None:
+        """Nothing is learned."""
+
+
+@dataclass(slots=True)
+class Searched:
+    """1, 2, 4, 8, ... pictures until more are no faster, then what was fastest.
+
+    `lanes` passes run side by side and share MOST_PIXELS. `shape` (H, W) is that of all pictures, where it is
+    known.
+    """
+
+    lanes: int = 1
+    shape: tuple[int, int] | None = None
+    _size: int = field(default=1, init=False)  # to use now
+    _best: int = field(default=1, init=False)
+    _seconds: dict[int, list[float]] = field(default_factory=dict, init=False)  # a picture, by size
+    _is_settled: bool = field(default=False, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False)
+
+    def next(self) -> int:
+        """The size that is being tried, or the fastest one."""
+        return self._size
+
+    def most(self, shape: Sequence[int]) -> int:
+        """As many as have MOST_PIXELS together in all lanes, at least one."""
+        return max(1, MOST_PIXELS // (self.lanes * shape[0] * shape[1]))
+
+    def tell(self, pictures: int, seconds: float) -> None:
+        """Learn from a pass; those of another size than the one being tried tell nothing new."""
+        with self._lock:
+            if self._is_settled or pictures != self._size:
+                return
+            times = self._seconds.setdefault(pictures, [])
+            times.append(seconds / pictures)
+            if len(times) == _TIMES:
+                self._step()
+
+    def _step(self) -> None:
+        """Go on to the next size, or end the search with the best."""
+        fastest = {size: min(times) for size, times in self._seconds.items()}
+        if fastest[self._size] < _GAIN * fastest[self._best]:
+            self._best = self._size
+        most = _MOST_PICTURES if self.shape is None else min(_MOST_PICTURES, self.most(self.shape))
+        if self._size * 2 > most or self._size >= self._best << _PATIENCE:
+            self._size, self._is_settled = self._best, True
+        else:
+            self._size *= 2
