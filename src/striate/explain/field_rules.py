@@ -12,7 +12,7 @@ from torch import Tensor
 from striate.explain.operations import RECURRENCES, Step, window_of
 from striate.explain.receptive_field import Field, Status, Track, concatenated, joined
 
-__all__ = ["fields_after", "is_understood", "padded_field"]
+__all__ = ["CONSTANTS", "fields_after", "is_understood", "is_value_by_value", "padded_field"]
 
 Look = Callable[[Tensor], Field | None]
 """The field of a tensor, None where it does not depend on the input."""
@@ -24,7 +24,7 @@ def fields_after(step: Step, look: Look) -> list[Field | None]:
     """The field of each output of `step`."""
     fields = [look(tensor) for tensor in step.tensors]
     there = [field for field in fields if field is not None]
-    if not there or step.name in _CONSTANTS:
+    if not there or step.name in CONSTANTS:
         return [None] * len(step.output_shapes)
     if step.name in ("cat", "stack"):
         return [_concatenated(step, look)]
@@ -32,7 +32,7 @@ def fields_after(step: Step, look: Look) -> list[Field | None]:
         return [_product(step, look)]
     if step.name in _PIECES:
         return _pieces(step, there[0])
-    if _is_join(step):
+    if is_value_by_value(step):
         joins = _transposed([[*field] for field in there])
         return [tuple(joined(tracks, shape) for tracks in joins) for shape in step.output_shapes]
     if step.name in RECURRENCES:
@@ -46,8 +46,10 @@ def fields_after(step: Step, look: Look) -> list[Field | None]:
 
 def is_understood(step: Step) -> bool:
     """Whether there is a rule for `step`."""
-    known = (_RULES, _PRODUCTS, _PIECES, _CONSTANTS, RECURRENCES, ("cat", "stack"))
-    return _is_join(step) or window_of(step) is not None or any(step.name in names for names in known)
+    known = (_RULES, _PRODUCTS, _PIECES, CONSTANTS, RECURRENCES, ("cat", "stack"))
+    return (
+        is_value_by_value(step) or window_of(step) is not None or any(step.name in names for names in known)
+    )
 
 
 def padded_field(field: Field, shape: Sequence[int], margins: Sequence[int]) -> Field:
@@ -62,7 +64,8 @@ def padded_field(field: Field, shape: Sequence[int], margins: Sequence[int]) -> 
     return tuple(map(padded, field))
 
 
-def _is_join(step: Step) -> bool:
+def is_value_by_value(step: Step) -> bool:
+    """Whether each value is made of those at its own place alone."""
     return step.name in _JOINS or (step.is_pointwise and step.name not in _RULES)
 
 
@@ -427,7 +430,7 @@ _PRODUCTS = {
 _PIECES = ("split", "split_with_sizes", "unsafe_split", "unbind")
 
 # Made in the image of a tensor, without its values.
-_CONSTANTS = _names(
+CONSTANTS = _names(
     "new_empty new_empty_strided new_zeros new_ones new_full empty_like zeros_like ones_like full_like "
     "rand_like randn_like zero"
 )

@@ -11,12 +11,12 @@ from striate.explain.operations import Window
 from striate.explain.receptive_field import Field, Status
 from striate.explain.trace import Call, Operation, Trace
 
-__all__ = ["FUNCTION", "Node", "SeenField", "tree_of"]
+__all__ = ["FUNCTION", "SILENT", "Node", "SeenField", "friendly_name", "tree_of"]
 
 FUNCTION = "function"
 
 # Functions between modules that only look at their input in another way.
-_SILENT = tuple(
+SILENT = tuple(
     word
     for words in (
         "_reshape_alias _to_copy _unsafe_view alias as_strided clone contiguous copy detach expand",
@@ -164,7 +164,7 @@ class _Builder:
                 inside = f"{call.path}." if call.path else ""
                 yield self.node(member, member.path.removeprefix(inside) + mark, member.path + mark)
             elif _is_shown(member):
-                label = f"({_friendly(member.name)})"
+                label = f"({friendly_name(member.name)})"
                 counts[label] = counts.get(label, 0) + 1
                 label += f" #{counts[label]}" if counts[label] > 1 else ""
                 yield self.function(member, label, f"{full}.{label}" if full else label)
@@ -203,11 +203,12 @@ class _Builder:
 def _is_shown(operation: Operation) -> bool:
     """Whether a function makes something of the input, and does not only look at it in another way."""
     return bool(operation.macs or operation.parameters) or (
-        operation.field is not None and operation.name not in _SILENT
+        operation.field is not None and operation.name not in SILENT
     )
 
 
-def _friendly(name: str) -> str:
+def friendly_name(name: str) -> str:
+    """What people call the operation `name` of torch: "add", "linear", "conv"."""
     bare = name.lstrip("_").removeprefix("native_").removesuffix("_with_indices")
     return _FRIENDLY.get(bare, bare)
 

@@ -6,7 +6,7 @@ network whose path depends on values is run on a random picture instead, if it h
 
 import dataclasses
 from collections.abc import Iterator, MutableMapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,17 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from striate.errors import ModelError, StriateError, UsageError
 from striate.explain.field_rules import fields_after, is_understood, padded_field
-from striate.explain.operations import RECURRENCES, Step, Window, macs_of, window_of
+from striate.explain.operations import Step, Window, macs_of, window_of
+from striate.explain.passes import (
+    RECURRENT_FUNCTIONS,
+    bound_arguments,
+    eager,
+    evaluating,
+    first_tensor,
+    is_packed,
+    recurrent_arguments,
+    watched,
+)
 from striate.explain.receptive_field import Field, Track
 from striate.explain.shortcuts import shortcut
 from striate.models.network import Network
@@ -144,9 +154,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if isinstance(self.module, Network):
             dense, extras = self.module.dense, self.module.blank_extras(inputs)
         with (
-            _eager(self.module),
-            _hooked(self),
-            _evaluating(self.module),
+            eager(self.module),
+            watched(self.module, self.start, self.end),
+            evaluating(self.module),
             torch.no_grad(),
             _Composites(self),
             self,
@@ -173,15 +183,20 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def start(self, path: str, module: nn.Module, inputs: Any) -> None:
         """A call of `module` begins."""
         self.numbers[path] = self.numbers.get(path, 0) + 1
-        first = _first_tensor(inputs)
+        first = first_tensor(inputs)
         shape = None if first is None else tuple(first.shape)
         call = Call(path, self.numbers[path], type(module).__name__, shape)
         self.stack[-1].members.append(call)
         self.stack.append(call)
 
+    def end(self, outputs: Any) -> None:
+        """The call that began last has given `outputs`."""
+        self.finish(self.stack[-1], outputs)
+        self.stack.pop()
+
     def finish(self, call: Call, outputs: Any) -> None:
         """`call` has given `outputs`."""
-        first = _first_tensor(outputs)
+        first = first_tensor(outputs)
         if first is not None:
             call.output_shape, call.field = tuple(first.shape), self.fields.get(first)
 
@@ -212,7 +227,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Note the operation under the call that asked for it."""
         results = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
         name = func._schema.name.partition("::")[2].rstrip("_")
-        arguments = _bound(func, args, kwargs)
+        arguments = bound_arguments(func, args, kwargs)
         pointwise = torch.Tag.pointwise in func.tags
         step = Step(name, arguments, tuple(tuple(r.shape) for r in results), pointwise)
         self.settle(func, step.tensors, results, self.note(step))
@@ -295,17 +310,17 @@ class _Composites(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.pad and kwargs.get("mode", args[2] if len(args) > 2 else "") == "circular":
             return self.pad(func, args, kwargs)
-        if func in _RECURRENCES and not _is_packed(args) and not kwargs:
+        if func in RECURRENT_FUNCTIONS and not is_packed(args) and not kwargs:
             return self.recur(func, args)
         return func(*args, **kwargs)
 
     def recur(self, func: Any, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
         """A recurrent layer, whose steps are hundreds of operations, as one."""
-        given = dict(zip(_RECURRENCE_ARGUMENTS, args, strict=True))
+        given = recurrent_arguments(args)
         runs = self.recorder.computes or not given["input"].is_meta
         with self.recorder.paused():
             outputs: tuple[Tensor, ...] = func(*args) if runs else _empty_outputs(given)
-        step = Step(_RECURRENCES[func], given, tuple(tuple(output.shape) for output in outputs), False)
+        step = Step(RECURRENT_FUNCTIONS[func], given, tuple(tuple(output.shape) for output in outputs), False)
         for output, field in zip(outputs, self.recorder.note(step), strict=True):
             if field is not None:
                 self.recorder.fields[output] = field
@@ -323,62 +338,6 @@ class _Composites(TorchFunctionMode):
         return padded
 
 
-def _eager(module: nn.Module) -> AbstractContextManager[object]:
-    """Within it no part of `module` is compiled, which would take longer than all the rest."""
-    if any(hasattr(part, "_orig_mod") for part in module.modules()):
-        eager: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
-        return eager
-    return nullcontext()
-
-
-@contextmanager
-def _hooked(recorder: _Recorder) -> Iterator[None]:
-    """Within it each call of a submodule is told to `recorder`."""
-    with ExitStack() as stack:
-        for path, module in recorder.module.named_modules():
-            if path and not isinstance(module, torch.jit.ScriptModule):  # a scripted one takes no hooks
-                for handle in _hooks(recorder, path, module):
-                    stack.callback(handle.remove)
-        yield
-
-
-def _hooks(recorder: _Recorder, path: str, module: nn.Module) -> Iterator[Any]:
-    def before(module: nn.Module, args: Any, kwargs: Any) -> None:
-        recorder.start(path, module, (args, kwargs))
-
-    def after(_: nn.Module, __: Any, ___: Any, outputs: Any) -> None:
-        recorder.finish(recorder.stack[-1], outputs)
-        recorder.stack.pop()
-
-    yield module.register_forward_pre_hook(before, with_kwargs=True)
-    yield module.register_forward_hook(after, with_kwargs=True)
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Within it `module` is in evaluation mode; the mode of every part is put back."""
-    training = [part for part in module.modules() if part.training]
-    try:
-        module.eval()
-        yield
-    finally:
-        for part in training:
-            part.training = True
-
-
-_RECURRENCES = {getattr(torch, name): name for name in RECURRENCES}
-
-_RECURRENCE_ARGUMENTS = (
-    *("input", "hx", "params", "has_biases", "num_layers", "dropout", "train", "bidirectional"),
-    "batch_first",
-)
-
-
-def _is_packed(args: tuple[Any, ...]) -> bool:
-    """Whether sequences of several lengths come as one, with their number at each step."""
-    return isinstance(args[1], Tensor) and not args[1].is_floating_point()
-
-
 def _empty_outputs(given: dict[str, Any]) -> tuple[Tensor, ...]:
     """Those of a recurrent layer, by its arguments: of all positions, then the last states."""
     values: Tensor = given["input"]
@@ -389,14 +348,3 @@ def _empty_outputs(given: dict[str, Any]) -> tuple[Tensor, ...]:
 
 def _to_meta(value: Any) -> Any:
     return value.to("meta") if isinstance(value, Tensor) and not value.is_meta else value
-
-
-def _bound(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments by the names of the schema, defaults included."""
-    names = [argument.name for argument in func._schema.arguments]
-    defaults = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
-    return {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
-
-
-def _first_tensor(values: Any) -> Tensor | None:
-    return next((leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)), None)
