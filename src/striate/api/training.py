@@ -99,6 +99,13 @@ class Run:
         """The scores by name, fractions 0..1."""
         return dict(self.scores.values)
 
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write all that is known of it as one HTML file, report.html in its folder if `out` is None."""
+        from striate.api.reporting import ReportRequest, write_report
+
+        target = self.folder / "report.html" if out is None else Path(out)
+        return write_report(ReportRequest(self.folder, target, made_by=self.made_by))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for `train --json` and the run's metrics.json."""
         return {

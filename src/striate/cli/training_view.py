@@ -189,6 +189,7 @@ def _next(run: "api.Run") -> list[str]:
     commands = {
         f"striate predict {run.folder} PHOTO.jpg": "what is on a picture",
         f"striate eval {run.folder}": "every class in detail",
+        f"striate report {run.folder}": "all of it as a page, with pictures",
         f"striate explain-config {run.folder}": "every setting and its origin",
     }
     width = max(map(len, commands))

@@ -1,0 +1,86 @@
+"""The masks behind the scores: the pictures that are told worst, beside what they should be."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from striate.api.evidence import Gathered
+from striate.api.evidence._overlays import enlarged, legend_of, masked
+from striate.api.thumbnails import thumbnail
+from striate.data.dataset import Dataset
+from striate.reports.evidence import Confusion, Gallery, Headline, Picture
+from striate.reports.tables import percent
+from striate.runtime.predictor import Predictor
+from striate.structures import IGNORE, Segmentation
+from striate.tasks.segmentation import Scores
+
+__all__ = ["Gatherer"]
+
+_GALLERY = 12  # pictures
+_SIDE = 168  # pixels of each of the three that are shown side by side
+
+Mask = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A picture, and the share of its known pixels that is right."""
+
+    right: float
+    index: int
+    said: Mask
+    truth: Mask
+
+
+class Gatherer:
+    """Remembers the masks of the worst pictures alone, and how many others there are."""
+
+    takes_unmeasured = False
+
+    def __init__(self, dataset: Dataset, predictor: Predictor) -> None:  # noqa: ARG002 - as all have it
+        self._dataset = dataset
+        self._worst: list[_Judged] = []
+        self._imperfect = 0
+
+    def add(self, index: int, result: Segmentation, truth: Mask) -> None:
+        """Remember item `index` if it is among the worst; `truth` is (H, W) of the model's class ids."""
+        known = truth != IGNORE
+        count = int(known.sum())
+        right = int((result.mask[known] == truth[known]).sum())
+        if right == count:
+            return
+        self._imperfect += 1
+        self._worst.append(_Judged(right / count, index, result.mask, truth))
+        self._worst.sort(key=lambda each: (each.right, each.index))
+        del self._worst[_GALLERY:]
+
+    def end_of_measured(self) -> None:
+        """Nothing: all that is added is in the scores."""
+
+    def gathered(self, scores: Scores) -> Gathered:
+        """The report's parts."""
+        confusion = Confusion(
+            scores.class_names, tuple(tuple(row) for row in scores.confusion.tolist()), scores.unit
+        )
+        headline = tuple(Headline(label, value) for label, value in scores.headline)
+        return Gathered(headline, confusion, (self._gallery(),) if self._worst else ())
+
+    def _gallery(self) -> Gallery:
+        text = (
+            "The pictures with the smallest share of right pixels: the picture, its mask as it should be, "
+            "and as the model says. Pixels of no known class keep their own colour."
+        )
+        shown = tuple(map(self._drawn, self._worst))
+        left_out = self._imperfect - len(shown)
+        return Gallery("Worst pictures", text, shown, legend_of(self._dataset), left_out)
+
+    def _drawn(self, each: _Judged) -> Picture:
+        image = self._dataset.image(each.index)
+        key = self._dataset.items[each.index].key
+        images = (
+            thumbnail(np.asarray(enlarged(image, _SIDE)), "the picture", _SIDE),
+            thumbnail(masked(image, each.truth, _SIDE), "its mask as it should be", _SIDE),
+            thumbnail(masked(image, each.said, _SIDE), "its mask as the model says", _SIDE),
+        )
+        return Picture(key, images, (f"{percent(each.right)} of its pixels right",))
