@@ -52,7 +52,7 @@ def plain(name: str) -> nn.Module:
 def card_of(network: Network) -> ModelCard:
     """What `fit` writes beside the weights; no model file of a network from here can be loaded again."""
     spec = network.preprocess
-    return ModelCard(network.task, "benchmark", network.name, {}, network.classes, spec, {}, {})
+    return ModelCard(network.task, "benchmark", network.name, {}, network.classes, spec)
 
 
 class OnlyLogits(nn.Module):

@@ -44,6 +44,7 @@ import networks
 import numpy as np
 import torch
 from networks import CLASSES
+from runtime_processes import peak_megabytes
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -277,15 +278,6 @@ def stream_to(process: subprocess.Popen[str]) -> IO[str]:
     """The standard input of a contender."""
     assert process.stdin is not None
     return process.stdin
-
-
-def peak_megabytes(pid: int) -> int | None:
-    """The most memory that a process has had resident, in 10**6 bytes; None where nothing tells."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 // 10**6 for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        return None
 
 
 def summary(
