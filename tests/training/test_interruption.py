@@ -83,3 +83,14 @@ def test_a_handler_of_sigterm_that_is_there_stays() -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     assert seen == [signal.SIGTERM]
+
+
+def test_an_abandoned_block_that_ends_within_another_leaves_that_one_its_signals() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    abandoned = catch_signals()
+    abandoned.__enter__()
+    with catch_signals() as stop:
+        abandoned.__exit__(None, None, None)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

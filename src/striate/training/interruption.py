@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from striate.training.processes import Team
@@ -22,6 +22,8 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._before: dict[int, Any] = {}  # the handlers in whose place this one's are
+        self._is_over = False
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -49,25 +51,44 @@ class Stop:
             raise KeyboardInterrupt
         self.signal = number
 
+    def _install(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                self._before[number] = signal.signal(number, self._receive)
+
+    def _remove(self) -> None:
+        """Put back the handlers from before, but for those in whose place another's are by now."""
+        self._is_over = True
+        for number, handler in self._before.items():
+            if signal.getsignal(number) == self._receive:
+                signal.signal(number, _living(number, handler))
+
+
+def _living(number: int, handler: Any) -> Any:
+    """`handler` of signal `number`, or what was there before it where it is that of a Stop which is over."""
+    owner = getattr(handler, "__self__", None)
+    if isinstance(owner, Stop) and owner._is_over:
+        return _living(number, owner._before[number])
+    return handler
+
 
 @contextmanager
 def catch_signals() -> Iterator[Stop]:
     """Within it SIGINT and SIGTERM set the flag it gives; then the handlers from before are back.
 
     Only a program's main thread may handle signals: in another one the flag is never set. A signal that
-    was ignored, as under nohup, stays ignored.
+    was ignored, as under nohup, stays ignored. A block of a generator that nobody finished may end at any
+    later time, within another one too, which goes on to hear.
     """
     stop = Stop()
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                before[number] = signal.signal(number, stop._receive)
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main:
+        stop._install()
     try:
         yield stop
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if is_main:
+            stop._remove()
 
 
 @contextmanager
