@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from importlib import import_module
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from striate.api.shorthands import shorthand_layers
 from striate.errors import UsageError
@@ -82,7 +82,6 @@ __all__ = [
     "convert_state_dict",
     "create",
     "datasets",
-    "detection_rows",
     "detection_writer",
     "evaluate",
     "explain",
@@ -373,13 +372,6 @@ def detection_writer(
     from striate.api.detection_files import detection_writer
 
     return detection_writer(form, Path(out), inputs)
-
-
-def detection_rows(stream: IO[str]) -> Callable[[Any], None]:
-    """What writes each found box of a result as a row of CSV to `stream`; the headings are written now."""
-    from striate.api.detection_files import CsvRows
-
-    return CsvRows(stream).write
 
 
 def pictures(inputs: Iterable[str | Path], shard: str | None = None) -> "Pictures":
