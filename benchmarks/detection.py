@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from classification import table
+from classification import devices, table
 from rows import known, page_options, parsed
 from torchvision_detectors import MAKERS, TorchvisionDetector
 
@@ -138,7 +138,7 @@ def trained(entry: Entry, options: argparse.Namespace) -> Row:
         "parameters": sum(parameter.numel() for parameter in plan.network.parameters()),
         "macs": None if cost is None else cost.macs,
         "seconds": round(seconds),
-        "where": plan.where,
+        "device": plan.where,
     }
 
 
@@ -194,8 +194,6 @@ def cells(row: Row) -> tuple[str, ...]:
 def page(found: Mapping[str, Any]) -> str:
     """The page about the detectors, every figure from the JSON file."""
     settings = found["settings"]
-    devices = ", ".join(sorted({row["where"] for row in found["rows"]}))
-    versions = ", ".join(f"{name} {number}" for name, number in found["machine"]["versions"].items())
     lines = [
         "# Networks for boxes compared",
         "",
@@ -207,7 +205,7 @@ def page(found: Mapping[str, Any]) -> str:
         "",
         *table(HEAD, [cells(row) for row in found["rows"]]),
         "",
-        f"Measured on {found['machine']['cpu']}: {devices}; {versions}.",
+        *devices(found),
         "",
     ]
     return "\n".join(lines)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from classification import speed, table
+from classification import devices, speed, table
 from rows import known, page_options, parsed
 
 import striate
@@ -192,8 +192,6 @@ def page(found: Mapping[str, Any]) -> str:
     """The page about the networks for masks, every figure from the JSON file."""
     settings = found["settings"]
     height, width = settings["size"]
-    devices = ", ".join(sorted({row["device"] for row in found["rows"]}))
-    versions = ", ".join(f"{name} {number}" for name, number in found["machine"]["versions"].items())
     lines = [
         "# Networks for masks compared",
         "",
@@ -206,7 +204,7 @@ def page(found: Mapping[str, Any]) -> str:
         "",
         *table(HEAD, [cells(row) for row in found["rows"]]),
         "",
-        f"Measured on {found['machine']['cpu']}: {devices}; {versions}.",
+        *devices(found),
         "",
     ]
     return "\n".join(lines)

@@ -30,6 +30,7 @@ __all__ = [
     "StriateError",
     "UnknownName",
     "UsageError",
+    "first_line",
     "nearest",
     "printable",
 ]
@@ -42,6 +43,11 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 def printable(text: object) -> str:
     """`text` with control characters spelled \\xNN, safe to print on any terminal."""
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", str(text))
+
+
+def first_line(error: BaseException) -> str:
+    """What `error` says, without where in its own code that was found; its class if it says nothing."""
+    return (str(error).strip() or type(error).__name__).partition("\n")[0]
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> tuple[str, ...]:

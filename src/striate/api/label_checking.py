@@ -93,8 +93,7 @@ def find_label_errors(
     epochs: nothing is chosen by what it says of those held out. Pictures with equal pixels share a fold.
     Raises UsageError for folds below 2, DataError where the data has no classes to tell apart.
     """
-    if folds < 2:
-        raise UsageError("folds", f"{folds} leaves no picture unseen", "give 2 or more")
+    _refuse_few(folds)
     resolved, dataset, report = settle(source, model, layers)
     if dataset.task != "classification":
         raise DataError(source, f"it is data for {dataset.task}", "give pictures with a class each")
@@ -106,8 +105,7 @@ def label_errors_of_run(folder: Path, folds: int, progress: Progress | None = No
 
     As `find_label_errors`; all epochs are trained, where the run itself may have stopped early.
     """
-    if folds < 2:
-        raise UsageError("folds", f"{folds} leaves no picture unseen", "give 2 or more")
+    _refuse_few(folds)
     resolved = recorded_settings(folder / CONFIG_FILE)
     training = msgspec.structs.replace(resolved.value.training, patience=None)  # there is no val part
     resolved = replace(resolved, value=msgspec.structs.replace(resolved.value, training=training))
@@ -115,6 +113,11 @@ def label_errors_of_run(folder: Path, folds: int, progress: Progress | None = No
     report = check(opened, near_duplicates=False)
     kept = np.array([index for index in report.usable.tolist() if opened.items[index].part], np.int64)
     return _cross_checked(resolved, opened.only(kept), report, kept, folds, progress)
+
+
+def _refuse_few(folds: int) -> None:
+    if folds < 2:
+        raise UsageError("folds", f"{folds} leaves no picture unseen", "give 2 or more")
 
 
 def _cross_checked(

@@ -1,6 +1,6 @@
 """The layer whose maps a class activation map is made of, and why this one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -90,8 +90,8 @@ def _weighs(node: Any) -> bool:
     return any(node.name().startswith(word) for word in _WEIGHING)
 
 
-def _behind_weights(score: Tensor) -> set[Any]:
-    """The operations from the last convolutions and linear layers on, those included, to `score`."""
+def _backward(score: Tensor, ends: Callable[[Any], bool]) -> Iterator[Any]:
+    """The operations that gave `score`, each once; what stands before one that `ends` is not looked at."""
     seen: set[Any] = set()
     waiting = [score.grad_fn]
     while waiting:
@@ -99,8 +99,13 @@ def _behind_weights(score: Tensor) -> set[Any]:
         if node in seen:
             continue
         seen.add(node)
-        waiting += [] if _weighs(node) else _before(node)
-    return seen
+        yield node
+        waiting += [] if ends(node) else _before(node)
+
+
+def _behind_weights(score: Tensor) -> set[Any]:
+    """The operations from the last convolutions and linear layers on, those included, to `score`."""
+    return set(_backward(score, _weighs))
 
 
 def _without_weights(found: LivePass, score: Tensor) -> set[Any]:
@@ -129,14 +134,5 @@ def _last_common(maps: Sequence[LiveCall], score: Tensor, images: Tensor) -> Liv
 
 def _is_reached(score: Tensor, images: Tensor, without: Any) -> bool:
     """Whether a way leads from `score` back to `images` past the operation `without`."""
-    seen: set[Any] = {without}
-    waiting = [score.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if getattr(node, "variable", None) is images:
-            return True
-        waiting += _before(node)
-    return False
+    passed = _backward(score, lambda node: node is without)
+    return any(node is not without and getattr(node, "variable", None) is images for node in passed)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from striate.errors import UnknownName, UsageError
-from striate.explain.passes import eager, evaluating, first_tensor, watched
+from striate.errors import UnknownName, UsageError, first_line
+from striate.explain.passes import eager, first_tensor, watched
+from striate.models.evaluating import evaluating
 from striate.models.network import Network
 
 __all__ = ["LiveCall", "LivePass", "live_pass"]
@@ -100,7 +101,7 @@ class _Watcher:
     def refused(self, error: Exception, images: Tensor) -> UsageError:
         """What to say where the network cannot take `images`."""
         name = self.stack[-1][0] if self.stack else "the network"
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = first_line(error)
         return UsageError(
             name,
             f"it cannot take what {tuple(images.shape)} became ({reason})",

@@ -1,4 +1,4 @@
-"""What every pass through a network shares: whose call an operation belongs to, and the mode it is run in."""
+"""What every pass through a network shares: whose call an operation belongs to, and how it is run."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -14,7 +14,6 @@ __all__ = [
     "RECURRENT_FUNCTIONS",
     "bound_arguments",
     "eager",
-    "evaluating",
     "first_tensor",
     "is_packed",
     "recurrent_arguments",
@@ -42,18 +41,6 @@ def eager(module: nn.Module) -> AbstractContextManager[object]:
         stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
         return stance
     return nullcontext()
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Within it `module` is in evaluation mode; the mode of every part is put back."""
-    training = [part for part in module.modules() if part.training]
-    try:
-        module.eval()
-        yield
-    finally:
-        for part in training:
-            part.training = True
 
 
 @contextmanager

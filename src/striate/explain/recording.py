@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from striate.errors import StriateError, UnknownName, UsageError
+from striate.errors import StriateError, UnknownName, UsageError, first_line
 from striate.explain.field_rules import CONSTANTS
 from striate.explain.nodes import FUNCTION, SILENT, friendly_name
 from striate.explain.operations import Step
@@ -26,13 +26,13 @@ from striate.explain.passes import (
     RECURRENT_FUNCTIONS,
     bound_arguments,
     eager,
-    evaluating,
     first_tensor,
     is_packed,
     recurrent_arguments,
     watched,
 )
 from striate.explain.recorded_call import Failure, Performed, RecordedCall, Thumbnail, is_following
+from striate.models.evaluating import evaluating
 from striate.models.network import Network
 
 __all__ = ["Failure", "Performed", "RecordedCall", "Recording", "Thumbnail", "record"]
@@ -224,7 +224,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Where the pass ended."""
         frame = self.stack[-1]
         shapes = tuple(tuple(tensor.shape) for tensor in self.attempted) or frame.input_shapes
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = first_line(error)
         return Failure(frame.name, type(frame.module).__name__, shapes, reason)
 
     @contextmanager

@@ -16,7 +16,7 @@ from torch import Tensor
 from striate.errors import UsageError
 from striate.explain._chart import Line, line_chart
 from striate.explain._picture import one_picture
-from striate.explain.passes import evaluating
+from striate.models.evaluating import evaluating
 from striate.models.network import Network
 from striate.ops.boxes import pairwise_iou
 from striate.structures import Detections, Geometry

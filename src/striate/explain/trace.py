@@ -19,14 +19,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from striate.errors import ModelError, StriateError, UsageError
+from striate.errors import ModelError, StriateError, UsageError, first_line
 from striate.explain.field_rules import fields_after, is_understood, padded_field
 from striate.explain.operations import Step, Window, macs_of, window_of
 from striate.explain.passes import (
     RECURRENT_FUNCTIONS,
     bound_arguments,
     eager,
-    evaluating,
     first_tensor,
     is_packed,
     recurrent_arguments,
@@ -34,6 +33,7 @@ from striate.explain.passes import (
 )
 from striate.explain.receptive_field import Field, Track
 from striate.explain.shortcuts import shortcut
+from striate.models.evaluating import evaluating
 from striate.models.network import Network
 
 __all__ = ["Call", "Operation", "Trace", "trace"]
@@ -172,7 +172,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         call = self.stack[-1]
         name = call.path or "the network"
         shape = "no tensor" if call.input_shape is None else "x".join(map(str, call.input_shape[1:]))
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = first_line(error)
         given = "x".join(map(str, self.input_shape[1:]))
         return UsageError(
             f"{name} ({call.kind})",

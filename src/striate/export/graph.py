@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
-from striate.errors import ModelError, StriateError, UsageError
+from striate import plugins, tasks
+from striate.errors import ModelError, StriateError, UsageError, first_line
 from striate.models.network import Network
 from striate.structures import Preprocess
 
 __all__ = [
-    "DENSE",
     "Graph",
     "dynamic_shapes",
     "example_inputs",
@@ -33,13 +33,6 @@ __all__ = [
     "traced",
 ]
 
-DENSE = {
-    "classification": ("logits",),
-    "detection": ("boxes", "scores", "labels"),
-    "segmentation": ("logits",),
-}
-"""The outputs of each task's networks, in order."""
-
 _BOUNDLESS = 2**31  # pixels; the tracer's infinity is larger
 
 _LARGE = 512  # pixels; a map of one position would stand for more than any network's do
@@ -48,18 +41,19 @@ _EXAMPLES = 2  # pictures; of a single one the tracer would take the batch for f
 
 
 class Graph(nn.Module):
-    """`network.dense` as a function of tensors by position that gives a tuple, in the order of `DENSE`."""
+    """`network.dense` as a function of tensors by position that gives a tuple, as `output_names` says."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
+        self.names = output_names(network)
 
     # The tracer cannot follow `**extras`, so what there may be beside pictures has a name here.
     def forward(self, images: Tensor, proposals: Tensor | None = None) -> tuple[Tensor, ...]:
         """images (B, C, H, W) uint8; proposals (B, P, 4) in pixels, for networks that take them."""
         extras = {} if proposals is None else {"proposals": proposals}
         dense = self.network.dense(images, **extras)
-        return tuple(dense[name] for name in DENSE[self.network.task])
+        return tuple(dense[name] for name in self.names)
 
 
 def input_names(network: Network) -> tuple[str, ...]:
@@ -69,7 +63,7 @@ def input_names(network: Network) -> tuple[str, ...]:
 
 def output_names(network: Network) -> tuple[str, ...]:
     """What its graph gives, in order: the names of its dense outputs."""
-    return DENSE[network.task]
+    return tuple(plugins.load(tasks, network.task).DENSE)
 
 
 def graph_of(network: Network) -> Graph:
@@ -195,10 +189,9 @@ def _untraceable(network: Network, error: Exception) -> ModelError:
             f"which way its code goes depends on values{place}, and a graph has one way",
             "compute both ways, and choose by torch.where",
         )
-    first_line = (message.strip() or type(error).__name__).partition("\n")[0]
     return ModelError(
         network.name,
-        f"torch.export cannot follow its code{place} ({first_line})",
+        f"torch.export cannot follow its code{place} ({first_line(error)})",
         "keep to torch's own operations on tensors in `forward`",
     )
 

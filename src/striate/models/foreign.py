@@ -19,7 +19,14 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from striate.errors import EnvironmentProblem, ModelError, StriateError, UnknownName, UsageError
+from striate.errors import (
+    EnvironmentProblem,
+    ModelError,
+    StriateError,
+    UnknownName,
+    UsageError,
+    first_line,
+)
 from striate.models.network import Network, SegmenterConfig
 from striate.models.wrapped import Config, ForeignNetwork, ForeignSegmenter
 from striate.structures import Preprocess, Task
@@ -325,7 +332,7 @@ def _made(config: Config) -> Foreign:
     except Exception as error:
         given = ", ".join(f"{name}={value!r}" for name, value in config.options.items()) or "none"
         raise UsageError(
-            config.name, f"it cannot be made ({_first_line(error)})", f"correct network.options (now {given})"
+            config.name, f"it cannot be made ({first_line(error)})", f"correct network.options (now {given})"
         ) from error
     if not isinstance(body, nn.Module):
         raise UsageError(
@@ -443,10 +450,6 @@ def _unfit(network: Foreign, error: Exception) -> UsageError:
     shape = f"{network.preprocess.channels}x{height}x{width}"
     return UsageError(
         network.name,
-        f"it fails on pictures of {shape} ({_first_line(error)})",
+        f"it fails on pictures of {shape} ({first_line(error)})",
         "set the size that it takes (--size, network.preprocess.size), or correct network.options",
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).partition("\n")[0]

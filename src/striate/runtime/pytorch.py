@@ -14,6 +14,7 @@ from striate.errors import ModelError, NotFiniteError, UsageError
 from striate.layers.normalize import Normalize
 from striate.modelfile import read_card, read_shapes, read_tensors
 from striate.models import network_of
+from striate.models.evaluating import evaluating
 from striate.models.foreign import function_of, is_code
 from striate.models.network import Network
 from striate.ops.device import choose_device, exact_float32
@@ -69,21 +70,9 @@ class PyTorchEngine:
                 "inputs", f"there are {sorted(inputs)}, no 'images'", "pass pictures as 'images'"
             )
         tensors = {name: _tensor(array).to(self.device) for name, array in inputs.items()}
-        with _evaluation(self.network), torch.inference_mode(), exact_float32(self.device):
+        with evaluating(self.network), torch.inference_mode(), exact_float32(self.device):
             dense = self.network.dense(**tensors)
         return {name: _array(tensor) for name, tensor in dense.items()}
-
-
-@contextmanager
-def _evaluation(network: Network) -> Iterator[None]:
-    """Within it `network` is in evaluation mode; the mode of every module is put back."""
-    training = [module for module in network.modules() if module.training]
-    try:
-        network.eval()
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:

@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate import plugins, tasks
-from striate.errors import ModelError, UsageError
+from striate.errors import ModelError, UsageError, first_line
 from striate.modelfile import ModelCard, card_from_text
 from striate.runtime.card_file import needs_card
 from striate.structures import Preprocess
 
-__all__ = ["Port", "Wiring", "chosen_card", "first_line", "wired"]
+__all__ = ["Port", "Wiring", "chosen_card", "told", "wired"]
 
 _PIXELS = ("uint8", "float16", "float32")
 _IMAGES, _PROPOSALS = "images", "proposals"
+_LONGEST = 300  # characters of an error
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -72,6 +73,11 @@ class Wiring:
             for name, parts in named.items()
         }
 
+    def failed(self, arrays: Arrays, error: Exception) -> ModelError:
+        """What to raise for an `error` of the engine on `arrays`, by the graph's own names."""
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        return ModelError(self.path, f"its graph fails on {shapes} ({told(error)})", "export it again")
+
     def _fed(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         """`array` as the graph takes it: of its type, and normalised where it does not take pixels."""
         dtype = np.dtype(self.inputs[name].dtype)
@@ -104,9 +110,9 @@ def chosen_card(path: Path, text: str | None, given: ModelCard | None) -> ModelC
     return card_from_text(text, path) if text is not None else cast(ModelCard, given)
 
 
-def first_line(error: Exception) -> str:
-    """What a runtime says is wrong, without where in its own code that was found."""
-    return str(error).strip().partition("\n")[0][:300]
+def told(error: Exception) -> str:
+    """What a runtime says is wrong, in a line that is not too long."""
+    return first_line(error)[:_LONGEST]
 
 
 def wired(card: ModelCard, inputs: Sequence[Port], outputs: Sequence[Port], path: Path) -> Wiring:

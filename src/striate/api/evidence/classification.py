@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.api.evidence import Gathered
+from striate.api.evidence._confusion import confusion_of
 from striate.api.evidence._heat import Heat
 from striate.api.thumbnails import thumbnail
 from striate.data.dataset import Dataset
@@ -157,13 +158,7 @@ class Gatherer:
         for place, each in enumerate(chosen[:_MOST]):
             cells.setdefault((each.truth, each.said), []).append(place)
             pictures.append(self._right(each) if each.said == each.truth else self._mistake(each))
-        return Confusion(
-            scores.class_names,
-            tuple(tuple(row) for row in scores.confusion.tolist()),
-            scores.unit,
-            tuple(pictures),
-            tuple((truth, said, tuple(places)) for (truth, said), places in cells.items()),
-        )
+        return confusion_of(scores, pictures, cells)
 
 
 def _first_of_each(judged: Iterable[_Judgement], count: int) -> list[_Judgement]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.api.evidence import Gathered
+from striate.api.evidence._confusion import confusion_of
 from striate.api.evidence._overlays import Stroke, hex_of, outlined
 from striate.api.thumbnails import LARGE, SMALL, thumbnail
 from striate.data.dataset import Dataset
@@ -133,13 +134,7 @@ class Gatherer:
                 seen[cell] += 1
                 cells.setdefault(cell, []).append(len(pictures))
                 pictures.append(self._cut(cutting, scores.class_names))
-        return Confusion(
-            scores.class_names,
-            tuple(tuple(row) for row in scores.confusion.tolist()),
-            scores.unit,
-            tuple(pictures),
-            tuple((truth, said, tuple(places)) for (truth, said), places in cells.items()),
-        )
+        return confusion_of(scores, pictures, cells)
 
     def _cut(self, cutting: _Cutting, names: tuple[str, ...]) -> Picture:
         image, box = _around(self._dataset.image(cutting.index), cutting.box)

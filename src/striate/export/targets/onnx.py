@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from striate.errors import ModelError
+from striate.errors import ModelError, first_line
 from striate.export.onnx_int8 import quantise
 from striate.files import atomic_write
 from striate.modelfile import CARD_ENTRY, ModelCard, card_text
@@ -103,8 +103,7 @@ def _untranslatable(network: "Network", error: BaseException) -> ModelError:
     if missing := re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(error)):
         what, fix = f"ONNX has no operation for torch's {missing[1]}", "use others in its code, or --to torch"
     else:
-        first_line = (str(error).strip() or type(error).__name__).partition("\n")[0]
-        what, fix = f"it cannot be put in ONNX's operations ({first_line})", "write it with --to torch"
+        what, fix = f"it cannot be put in ONNX's operations ({first_line(error)})", "write it with --to torch"
     return ModelError(network.name, what, fix)
 
 

@@ -14,7 +14,7 @@ from striate.errors import EnvironmentProblem, ModelError
 from striate.files import staged
 from striate.modelfile import CARD_ENTRY, ModelCard, card_text
 from striate.runtime.unreported import unreported
-from striate.runtime.wiring import first_line
+from striate.runtime.wiring import told
 
 if TYPE_CHECKING:
     from striate.models.network import Network
@@ -45,7 +45,7 @@ def write(network: "Network", path: Path, card: ModelCard) -> None:
             model = unreported("openvino").Core().read_model(graph)
         except RuntimeError as error:
             raise ModelError(
-                network.name, f"OpenVINO cannot read its graph ({first_line(error)})", _OTHERWISE
+                network.name, f"OpenVINO cannot read its graph ({told(error)})", _OTHERWISE
             ) from error
         _save(model, xml, card_text(card))
 

@@ -56,7 +56,8 @@ class ProgramEngine:
         import torch
         from torchvision import ops  # noqa: F401 - with it torch knows the operations of detectors
 
-        from striate.export.graph import DENSE, quiet
+        from striate import plugins, tasks
+        from striate.export.graph import quiet
         from striate.modelfile import card_from_text
 
         extra = {CARD_ENTRY: ""}
@@ -65,7 +66,7 @@ class ProgramEngine:
                 self._program: Module = torch.export.load(path, extra_files=extra).module()
         except Exception as error:  # whatever a damaged one makes its many readers say
             raise ModelError(path, f"it cannot be read ({error!r:.200})", "export it again") from error
-        self._names = DENSE[card_from_text(extra[CARD_ENTRY], path).task]
+        self._names = tuple(plugins.load(tasks, card_from_text(extra[CARD_ENTRY], path).task).DENSE)
 
     @property
     def lanes(self) -> int:

@@ -11,7 +11,7 @@ from striate.modelfile import CARD_ENTRY, ModelCard
 from striate.runtime._cores import usable_cores
 from striate.runtime._onnx_file import OnnxFile, read_onnx
 from striate.runtime.engine import Opened
-from striate.runtime.wiring import Port, chosen_card, first_line, wired
+from striate.runtime.wiring import Port, chosen_card, told, wired
 
 __all__ = ["INSTALL", "PACKAGE", "READS", "SUFFIXES", "OnnxRuntimeEngine", "opened"]
 
@@ -54,10 +54,8 @@ class OnnxRuntimeEngine:
     """
 
     def __init__(self, file: OnnxFile, card: ModelCard, device: str = "auto") -> None:
-        self._session, self._lanes = (
-            _session(file, device),
-            1 if device.startswith("cuda") else usable_cores(),
-        )
+        self._session = _session(file, device)
+        self._lanes = 1 if device.startswith("cuda") else usable_cores()
         inputs, outputs = map(_ports, (self._session.get_inputs(), self._session.get_outputs()))
         self._wiring = wired(card, inputs, outputs, file.path)
         self._names = [port.name for port in self._wiring.outputs.values()]
@@ -78,10 +76,7 @@ class OnnxRuntimeEngine:
         try:
             found = self._session.run(self._names, arrays)
         except Exception as error:  # its classes share no other base
-            shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-            raise ModelError(
-                self._wiring.path, f"its graph fails on {shapes} ({first_line(error)})", "export it again"
-            ) from error
+            raise self._wiring.failed(arrays, error) from error
         return dict(zip(self._names, found, strict=True))
 
 
@@ -103,7 +98,7 @@ def _session(file: OnnxFile, device: str) -> Any:
         )
     except Exception as error:  # its classes share no other base
         raise ModelError(
-            file.path, f"ONNX Runtime cannot run it ({first_line(error)})", "export it again"
+            file.path, f"ONNX Runtime cannot run it ({told(error)})", "export it again"
         ) from error
     if provider[0] not in session.get_providers():
         raise EnvironmentProblem(

@@ -17,7 +17,7 @@ from striate.runtime._cores import usable_cores
 from striate.runtime._onnx_file import read_onnx
 from striate.runtime.engine import Opened
 from striate.runtime.unreported import unreported
-from striate.runtime.wiring import Port, chosen_card, first_line, wired
+from striate.runtime.wiring import Port, chosen_card, told, wired
 
 __all__ = ["INSTALL", "PACKAGE", "READS", "SUFFIXES", "OpenVinoEngine", "opened"]
 
@@ -93,10 +93,7 @@ class OpenVinoEngine:
             found = request.infer(arrays, share_inputs=True, share_outputs=False)
             return {name: found[number] for name, number in self._outputs.items()}
         except RuntimeError as error:
-            shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-            raise ModelError(
-                self._file.path, f"its graph fails on {shapes} ({first_line(error)})", "export it again"
-            ) from error
+            raise self._wiring.failed(arrays, error) from error
         finally:
             self._free.put(request)
 
@@ -120,7 +117,7 @@ def _compiled(openvino: Any, file: _File, lanes: int) -> Any:
         return core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise ModelError(
-            file.path, f"OpenVINO cannot run it ({first_line(error)})", "export it again, or use --engine"
+            file.path, f"OpenVINO cannot run it ({told(error)})", "export it again, or use --engine"
         ) from error
 
 
