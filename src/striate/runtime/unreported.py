@@ -1,10 +1,11 @@
 """OpenVINO and what belongs to it, imported so that they report to nobody."""
 
 import sys
+from functools import cache
 from importlib import import_module
 from typing import Any
 
-__all__ = ["unreported"]
+__all__ = ["openvino_core", "unreported"]
 
 _REPORTER = "openvino_telemetry"
 
@@ -21,6 +22,19 @@ def unreported(name: str) -> Any:
         for method in ("send_event", "start_session", "end_session", "send_error", "send_stack_trace"):
             setattr(reporter.Telemetry, method, _say_nothing)
     return import_module(name)
+
+
+@cache
+def openvino_core() -> Any:
+    """The one `openvino.Core` of this process, with its CPU at hand.
+
+    On processors with AMX each core that computes on the CPU gives the thread in which it is made a stack for
+    signal handlers, and when it goes that of the core before it is back, though that one may be gone too:
+    after two of them Ctrl-C was the end of the process. So there is one, which stays.
+    """
+    core = unreported("openvino").Core()
+    core.get_versions("CPU")  # by which its stack is set now, below those of cores that others make
+    return core
 
 
 def _say_nothing(*_: object, **__: object) -> None:

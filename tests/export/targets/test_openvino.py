@@ -20,7 +20,7 @@ from striate.export.targets import openvino as target
 from striate.modelfile import ModelCard, card_text
 from striate.models.network import Network
 from striate.runtime.predictor import load
-from striate.runtime.unreported import unreported
+from striate.runtime.unreported import openvino_core
 
 if find_spec("openvino") is None:  # importing it would send a message
     pytest.skip("openvino is not installed", allow_module_level=True)
@@ -136,7 +136,7 @@ def test_eight_bits_are_near_the_network_and_keep_the_card(
 
 def test_what_stands_behind_the_last_convolution_stays_as_it_is(folder: Path) -> None:
     _, path = written(folder, "ssd")
-    model = unreported("openvino").Core().read_model(path)
+    model = openvino_core().read_model(path)
     kept = set(target._kept(model))
     kinds: dict[bool, set[str]] = {True: set(), False: set()}
     for operation in model.get_ordered_ops():

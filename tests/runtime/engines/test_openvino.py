@@ -15,7 +15,7 @@ from striate.errors import EnvironmentProblem, ModelError, UsageError
 from striate.modelfile import CARD_ENTRY, ModelCard, card_text
 from striate.runtime._cores import usable_cores
 from striate.runtime.predictor import load
-from striate.runtime.unreported import unreported
+from striate.runtime.unreported import openvino_core, unreported
 
 pytest.importorskip("onnx")
 if __import__("importlib.util").util.find_spec("openvino") is None:  # importing it would send a message
@@ -39,7 +39,7 @@ def xml(write_onnx: WriteOnnx, colors_card: ModelCard) -> Path:
 
 def saved(path: Path, card: str | None) -> Path:
     openvino = unreported("openvino")
-    model = openvino.Core().read_model(path)
+    model = openvino_core().read_model(path)
     if card is not None:
         model.set_rt_info(card, [CARD_ENTRY])
     openvino.save_model(model, path.with_suffix(".xml"), compress_to_fp16=False)
@@ -233,6 +233,22 @@ def path_of() -> dict[str, str]:
     import striate
 
     return {"PYTHONPATH": str(Path(striate.__file__).parents[1])}
+
+
+def test_ctrl_c_is_heard_after_several_models_have_gone(xml: Path) -> None:
+    # Each core of OpenVINO would leave the thread with the memory of one that is gone to handle signals in.
+    program = f"""
+import os, signal
+from striate.runtime.predictor import load
+first = load({str(xml)!r})
+second = load({str(xml)!r})
+del first
+del second
+signal.signal(signal.SIGINT, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=path_of())
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
 
 
 def test_a_reporter_that_others_imported_is_silenced(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from striate.errors import EnvironmentProblem, ModelError
 from striate.files import staged
 from striate.modelfile import CARD_ENTRY, ModelCard, card_text
-from striate.runtime.unreported import unreported
+from striate.runtime.unreported import openvino_core, unreported
 from striate.runtime.wiring import told
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def write(network: "Network", path: Path, card: ModelCard) -> None:
         graph = Path(folder) / "model.onnx"
         onnx.write(network, graph, card)
         try:
-            model = unreported("openvino").Core().read_model(graph)
+            model = openvino_core().read_model(graph)
         except RuntimeError as error:
             raise ModelError(
                 network.name, f"OpenVINO cannot read its graph ({told(error)})", _OTHERWISE
@@ -63,8 +63,8 @@ def quantise(source: Path, path: Path, batches: Iterable[Mapping[str, NDArray[An
     After training, by NNCF: weights per channel, ranges of activations from `batches`, each the inputs by
     name. What follows the last convolution stays in float32. Raises EnvironmentProblem without NNCF.
     """
-    openvino, nncf = unreported("openvino"), _nncf()
-    model = openvino.Core().read_model(source)
+    nncf = _nncf()
+    model = openvino_core().read_model(source)
     card = model.get_rt_info([CARD_ENTRY]).astype(str)
     pictures = list(batches)
     kept = nncf.IgnoredScope(names=_kept(model), validate=False)

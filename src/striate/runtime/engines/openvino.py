@@ -16,7 +16,7 @@ from striate.modelfile import CARD_ENTRY, ModelCard
 from striate.runtime._cores import usable_cores
 from striate.runtime._onnx_file import read_onnx
 from striate.runtime.engine import Opened
-from striate.runtime.unreported import unreported
+from striate.runtime.unreported import openvino_core, unreported
 from striate.runtime.wiring import Port, chosen_card, told, wired
 
 __all__ = ["INSTALL", "PACKAGE", "READS", "SUFFIXES", "OpenVinoEngine", "opened"]
@@ -107,7 +107,7 @@ def _compiled(openvino: Any, file: _File, lanes: int) -> Any:
         # Threads held to cores would meet those of another process on the first ones.
         "ENABLE_CPU_PINNING": False,
     }
-    core = openvino.Core()
+    core = openvino_core()
     try:
         if file.weights is None:
             model = core.read_model(io.BytesIO(file.content))
