@@ -1,11 +1,12 @@
 """Whether the memory of a long prediction job stays flat: its growth in MB per 10,000 pictures.
 
-Usage: python benchmarks/memory.py [N] [--out benchmarks/results/memory.json]
+Usage: python benchmarks/memory.py [N] [--batch-size B] [--out benchmarks/results/memory.json]
 
 N pictures (100,000), a few over and over, go through a tiny network in ONNX Runtime to a file of rows, with
 the journal and all else that `striate predict --out` has. The resident memory is read N / 50 pictures apart;
 the growth is the slope of a line through the readings behind the first fifth, in which buffers find their
-size.
+size. Without B the job looks for the fastest number of pictures to a pass, as `striate predict` does, and each
+larger one that it tries takes its buffers: a thousand and more pictures may go by until that is settled.
 """
 
 import argparse
@@ -36,27 +37,29 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pictures", type=int, nargs="?", default=100_000)
+    parser.add_argument("--batch-size", type=int)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "memory.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measured(Path(folder), options.pictures)
+        found = measured(Path(folder), options.pictures, options.batch_size)
     options.out.parent.mkdir(exist_ok=True)
     options.out.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps({name: value for name, value in found.items() if name != "readings_mb"}, indent=1))
 
 
-def measured(folder: Path, pictures: int) -> dict[str, Any]:
+def measured(folder: Path, pictures: int, batch_size: int | None) -> dict[str, Any]:
     """The readings of a job over so many pictures, and their slope."""
     predictor, few = load(model(folder)), few_pictures(folder / "in")
     watch = Readings(max(1, pictures // READINGS))
     out = folder / "found.jsonl"
     given = find_pictures(few[number % FEW] for number in range(pictures))
-    done = PredictionJob(given, partial(RowsOutput, out, rows), out).run(predictor, watch)
+    done = PredictionJob(given, partial(RowsOutput, out, rows), out).run(predictor, watch, batch_size)
     assert done.worked == pictures
     return {
         "what": (__doc__ or "").splitlines()[0],
         "machine": machine(),
         "pictures": pictures,
+        "batch_size": batch_size or "found",
         "mb_per_10000_pictures": slope(watch.taken),
         "readings_mb": [round(megabytes, 2) for _, megabytes in watch.taken],
     }
