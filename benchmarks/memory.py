@@ -5,8 +5,8 @@ Usage: python benchmarks/memory.py [N] [--batch-size B] [--out benchmarks/result
 N pictures (100,000), a few over and over, go through a tiny network in ONNX Runtime to a file of rows, with
 the journal and all else that `striate predict --out` has. The resident memory is read N / 50 pictures apart;
 the growth is the slope of a line through the readings behind the first fifth, in which buffers find their
-size. Without B the job looks for the fastest number of pictures to a pass, as `striate predict` does, and each
-larger one that it tries takes its buffers: a thousand and more pictures may go by until that is settled.
+size. Without B the job looks for the fastest number of pictures to a pass, as `striate predict` does, and
+each larger one that it tries takes its buffers: thousands of pictures may go by until that is settled.
 """
 
 import argparse
