@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from striate.errors import DataError, ModelError
 from striate.runtime.predictor import load
 
 READINGS = 50
+VERSIONED = ("striate", "onnxruntime", "numpy", "pillow")
 FEW = 16  # different pictures, of sizes that differ too
 
 
@@ -57,7 +59,7 @@ def measured(folder: Path, pictures: int, batch_size: int | None) -> dict[str, A
     assert done.worked == pictures
     return {
         "what": (__doc__ or "").splitlines()[0],
-        "machine": machine(),
+        "machine": machine() | {"versions": {name: version(name) for name in VERSIONED}},
         "pictures": pictures,
         "batch_size": batch_size or "found",
         "mb_per_10000_pictures": slope(watch.taken),
