@@ -12,6 +12,7 @@ from PIL import Image
 import striate
 from striate import api
 from striate.api import Run
+from striate.api.evaluation import data_of_model
 from striate.api.reporting import ReportRequest, gather
 from striate.errors import DataError, ModelError, UsageError
 from striate.reports.evidence import Evidence
@@ -98,6 +99,31 @@ def test_the_network_is_there_with_its_receptive_fields(found: Evidence) -> None
     assert "sees" in [column.heading for column in network.columns]
     assert {layer.depth for layer in network.layers} >= {0, 1, 2}
     assert "not trained" not in dict(network.legend)["total"]
+
+
+def test_the_first_right_picture_is_followed_through_the_network(run: Path, found: Evidence) -> None:
+    data, _ = data_of_model(run, None)
+    predictor = striate.load(run)
+    (picture,) = found.inside.picture.pictures
+    right = [
+        data.items[index].key
+        for index in data.indices("test").tolist()
+        if predictor.predict(data.image(index)).index == data.items[index].label
+    ]
+    assert picture.key == right[0]
+    assert "The first picture that the model is right about" in found.inside.picture.text
+    assert [maps.title for maps in found.inside.maps] == [
+        f"stages.stage{n}.{p}" for n, p in ((1, 2), (2, 5), (3, 5))
+    ]
+    worked = found.inside.worked
+    assert worked is not None
+    assert len(worked.channels) == 3
+    assert [step.title for step in worked.steps] == [
+        "stages.stage1.0: convolution",
+        "stages.stage1.1: batch norm",
+        "stages.stage1.2: ReLU",
+    ]
+    assert all(step.agrees for step in (*worked.entering, *worked.steps))
 
 
 def test_the_command_repeats_the_run(run: Path, found: Evidence) -> None:

@@ -23,6 +23,8 @@ def test_the_verb_writes_the_file_and_says_where(striate: Striate, run: Path, tm
     page = (tmp_path / "r.html").read_text("utf-8")
     assert "<title>mlp on digits</title>" in page
     assert "Where it looked is not shown" in page  # an MLP has no maps
+    assert "No layer of it gives maps of this picture alone" in page
+    assert "layers.0: linear" in page
 
 
 def test_as_json_it_is_one_object(striate: Striate, run: Path, tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ from striate.reports.evidence import (
     Evidence,
     Finding,
     Gallery,
+    Grid,
     Headline,
+    Inside,
     Layer,
     Network,
     Pair,
@@ -27,7 +29,10 @@ from striate.reports.evidence import (
     Provenance,
     Series,
     Shown,
+    Step,
     Table,
+    WindowChannel,
+    Worked,
 )
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -50,6 +55,49 @@ def layers() -> Network:
     columns = (Column("call", is_number=False), *(Column(f"a long heading {n}") for n in range(6)))
     made = tuple(Layer(depth, (name, *["3"] * 6)) for depth, name in rows)
     return Network("tiny, input 1x8x8", columns, made, (("sees", "input pixels a side"),))
+
+
+def window(name: str, side: int, padded: int) -> WindowChannel:
+    """Of `side` cells a side, the first `padded` rows outside the input."""
+    values = tuple(tuple(0.0 if row < padded else -12.3456 for _ in range(side)) for row in range(side))
+    marks = tuple((row < padded,) * side for row in range(side))
+    rows, columns = tuple(range(-padded, side - padded)), tuple(range(side))
+    grids = tuple(
+        Grid(each, rows, columns, values, marks if each != "kernel" else ((False,) * side,) * side)
+        for each in ("input", "kernel", "products")
+    )
+    return WindowChannel(name, -7.25, grids)
+
+
+def inside() -> Inside:
+    """A window wider than a phone, of which a row is padded; a step that differs; hostile names."""
+    steps = (
+        Step("conv: convolution", "y = sum", "sum 2 + bias 1 = 3", 3.0, 0.0, 1e-5, True),
+        Step(f"{HOSTILE}: ReLU", "y = max(0, x)", "max(0, 3) = 3", 2.5, 0.5, 1e-5, False),
+    )
+    sums = Table(
+        "All 2 channels", (Column("channel", is_number=False), Column("sum")), (("1", "+9"), ("0", "-2"))
+    )
+    worked = Worked(
+        "The pixel at row 3.",
+        steps[:1],
+        "A p marks cells outside the input.",
+        (window("channel 1", 11, 1), window("channel 0", 3, 0)),
+        sums,
+        steps,
+    )
+    maps = Gallery(
+        HOSTILE, "ReLU: 2 maps.", (picture("channel 0", "0 to 1"), picture("channel 1", "0 to 0")), (), 7
+    )
+    return Inside(
+        Gallery(
+            "The picture", "The first.", (picture(HOSTILE, "8x8 pixels", side=216),), (("window", "#e69f00"),)
+        ),
+        "The last activation of each size.",
+        (maps,),
+        "The largest number.",
+        worked,
+    )
 
 
 @pytest.fixture
@@ -85,6 +133,7 @@ def classification() -> Evidence:
         galleries=(worst,),
         calibration=Calibration(0.04, (Bin(0.0, 0.5, 0, 0, 0), Bin(0.5, 1.0, 119, 0.97, 0.93))),
         network=layers(),
+        inside=inside(),
         provenance=Provenance(
             (("measuring", "10 pictures/s"),),
             (("trained with", "torch"),),
@@ -100,7 +149,10 @@ def detection(classification: Evidence) -> Evidence:
     line = Series("all", (0.0, 0.5, 1.0), (1.0, 0.9, 0.4))
     curve = Chart("Precision over recall", "recall", "precision", (line,), is_percent=True, is_unit=True)
     worst = Gallery("Worst pictures", "Most mistakes.", (picture("a.png", "1 missed", side=216),))
-    return replace(classification, precision_recall=curve, galleries=(worst,), calibration=None)
+    unseen = replace(inside(), maps_text="Not shown.", maps=(), worked_text="Not shown.", worked=None)
+    return replace(
+        classification, precision_recall=curve, galleries=(worst,), calibration=None, inside=unseen
+    )
 
 
 @pytest.fixture

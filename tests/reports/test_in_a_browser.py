@@ -161,9 +161,39 @@ def test_the_network_folds(opened: Callable[..., Opened]) -> None:
     assert shown.locator("th").all_inner_texts() == ["input", "stem", "conv", "block", "head", "fc"]
 
 
+def test_a_window_wider_than_the_phone_scrolls_by_itself_and_by_keyboard(
+    opened: Callable[..., Opened],
+) -> None:
+    page = opened("classification", 390).page
+    region = page.get_by_role("region", name="channel 1, input")
+    widths = region.evaluate("(own) => [own.scrollWidth, own.clientWidth]")
+    assert widths[0] > widths[1]
+    region.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("(own) => own.scrollLeft > 0", arg=region.element_handle())
+
+
+def test_a_window_is_a_table_with_rows_and_columns_for_those_who_hear_it(
+    opened: Callable[..., Opened],
+) -> None:
+    table = opened("classification").page.get_by_role("table", name="input", exact=True).first
+    assert table.get_by_role("columnheader").all_inner_texts() == [str(place) for place in range(11)]
+    assert table.get_by_role("rowheader").all_inner_texts() == [str(place) for place in range(-1, 10)]
+    assert table.get_by_role("cell").nth(1).inner_text() == "0 p"
+
+
+def test_a_folded_channel_opens_by_keyboard(opened: Callable[..., Opened]) -> None:
+    page = opened("classification").page
+    folded = page.locator("#inside summary").nth(1)
+    cells = page.get_by_role("region", name="channel 0, kernel")
+    assert not cells.is_visible()
+    folded.press("Enter")
+    assert cells.is_visible()
+
+
 def test_printed_everything_is_opened(opened: Callable[..., Opened]) -> None:
     page = opened("classification").page
-    assert page.locator("details[open]").count() == 0
+    assert page.locator("details:not([open])").count() > 0
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator("details:not([open])").count() == 0
     page.emulate_media(media="print")

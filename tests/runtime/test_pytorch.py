@@ -13,6 +13,7 @@ import torch
 from safetensors.numpy import save
 
 from striate.errors import EnvironmentProblem, ModelError, NotFiniteError, StriateError, UsageError
+from striate.layers.normalize import Normalize
 from striate.modelfile import write_model
 from striate.models import create, families
 from striate.models.network import Network
@@ -133,6 +134,12 @@ def test_half_precision_outputs_come_as_float32() -> None:
 
     dense = PyTorchEngine(Half()).dense({"images": np.array([[3.0]], np.float32)})  # type: ignore[arg-type]
     assert {name: array.dtype for name, array in dense.items()} == {"logits": np.float32, "labels": np.int64}
+
+
+def test_a_network_that_has_nothing_to_learn_says_where_it_computes() -> None:
+    normalisation = Normalize(Preprocess(size=(4, 4)))
+    assert not list(normalisation.parameters())
+    assert PyTorchEngine(normalisation).device == torch.device("cpu")  # type: ignore[arg-type]
 
 
 def test_inputs_without_images_are_refused(small: Network) -> None:

@@ -12,6 +12,7 @@ from striate.api.data_evidence import data_evidence, has_own_data, whole_data
 from striate.api.evaluation import Evaluation, choose_part, data_of_model, evaluate_indices
 from striate.api.evidence import Gathered, TaskGatherer
 from striate.api.evidence.classification import DOUBTED
+from striate.api.inside_evidence import inside_evidence
 from striate.api.label_checking import LabelErrors, label_errors_of_run
 from striate.api.run_record import RunRecord, environment_of, read_record
 from striate.api.runfiles import write_text
@@ -99,6 +100,7 @@ def gather(request: ReportRequest) -> Evidence:
         galleries=tuple(_galleries(request, dataset, measured.gathered.galleries)),
         calibration=measured.gathered.calibration,
         network=_network(layers),
+        inside=inside_evidence(predictor, layers, dataset, measured.gathered.example),
         provenance=_provenance(predictor, record, measured),
     )
 

@@ -13,7 +13,7 @@ from striate.explain.rows import times
 if TYPE_CHECKING:
     from striate.explain.arithmetic import Arithmetic, Checked
 
-__all__ = ["lines_of"]
+__all__ = ["lines_of", "padding_text"]
 
 _CELL = 8  # characters of a number in a table, the mark of padding and a space included
 _LEAST_CELL = 6
@@ -75,7 +75,7 @@ def _sum_window(window: WindowSum, width: int) -> Iterator[str]:
     if is_map:
         yield f"{'window':{_LABEL}}{_axes(window)}"
         if window.is_padded.any():
-            yield f"{'':{_LABEL}}· marks the padded cells: {_padding(window)}"
+            yield f"{'':{_LABEL}}· marks the padded cells: {padding_text(window)}"
     if window.channels and is_map and window.channels[0].values.size > 1:
         yield from _tables(window, window.channels[0], width)
     yield from _sums(window, is_map)
@@ -98,7 +98,8 @@ def _listed(places: Sequence[int]) -> str:
     return " ".join(shown) if len(shown) <= 7 else f"{shown[0]} {shown[1]} ... {shown[-1]}"
 
 
-def _padding(window: WindowSum) -> str:
+def padding_text(window: WindowSum) -> str:
+    """What stands in the padded cells of `window`."""
     words = {
         "zeros": "zeros",
         "reflect": "the input mirrored at its border",

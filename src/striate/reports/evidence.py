@@ -15,7 +15,9 @@ __all__ = [
     "Evidence",
     "Finding",
     "Gallery",
+    "Grid",
     "Headline",
+    "Inside",
     "Layer",
     "Network",
     "Pair",
@@ -24,8 +26,11 @@ __all__ = [
     "Provenance",
     "Series",
     "Shown",
+    "Step",
     "Table",
     "Value",
+    "WindowChannel",
+    "Worked",
 ]
 
 Value: TypeAlias = str | int | float | None
@@ -182,6 +187,62 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
+class Grid:
+    """Numbers of the cells of a window, as they lie in it."""
+
+    name: str  # "input"
+    rows: tuple[int, ...]  # their headings; below 0 or beyond the input's end where it is padded
+    columns: tuple[int, ...]
+    values: tuple[tuple[float, ...], ...]
+    padded: tuple[tuple[bool, ...], ...]  # of what lies outside the input
+
+
+@dataclass(frozen=True, slots=True)
+class WindowChannel:
+    """What one input channel adds to a number."""
+
+    name: str  # "channel 0"
+    sum: float
+    grids: tuple[Grid, ...]  # the input, the kernel, their products
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A number that was recomputed, beside the one that it should be."""
+
+    title: str  # "stem.bn: batch norm"
+    formula: str
+    worked: str  # the same with its numbers
+    torch: float  # the network's own
+    difference: float
+    allowed: float
+    agrees: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """How one number of a layer is made."""
+
+    entering_text: str  # which pixel it is
+    entering: tuple[Step, ...]  # how that pixel comes in; none where it is not followed
+    window_text: str  # what the window lies on, and what its marks mean
+    channels: tuple[WindowChannel, ...]  # those whose cells are shown
+    sums: Table | None  # what each channel or feature adds; None where there is one alone
+    steps: tuple[Step, ...]  # the sum, then the normalisation and the activation behind it
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What one picture becomes in the network."""
+
+    picture: Gallery  # that one, at the network's input
+    maps_text: str  # how the maps were chosen, or why there are none
+    maps: tuple[Gallery, ...]  # a depth each
+    worked_text: str  # which number is worked out, or why none is
+    worked: Worked | None
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """Where the numbers come from, and how to get them again."""
 
@@ -207,6 +268,7 @@ class Evidence:
     galleries: tuple[Gallery, ...]  # the worst mistakes, likely label errors
     calibration: Calibration | None  # of classification
     network: Network | None
+    inside: Inside
     provenance: Provenance
 
 

@@ -15,6 +15,7 @@ from striate.reports.evidence import (
     Provenance,
     Table,
 )
+from striate.reports.inside import inside_section
 from striate.reports.markup import Markup, joined, tag
 from striate.reports.network import network_section
 from striate.reports.page import Section, whole_page
@@ -56,6 +57,7 @@ def _sections(evidence: Evidence) -> Iterator[Section]:
         yield Section("calibration", "Calibration", _calibration(evidence.calibration))
     if evidence.network is not None:
         yield Section("network", "Network", network_section(evidence.network))
+    yield Section("inside", "Inside the network", inside_section(evidence.inside))
     yield Section("origin", "Where it comes from", _origin(evidence.provenance))
 
 

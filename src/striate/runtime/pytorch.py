@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ class PyTorchEngine:
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return next(self.network.parameters()).device
+        tensors = chain(self.network.parameters(), self.network.buffers())  # some have nothing to learn
+        return next(tensors).device
 
     @property
     def lanes(self) -> int:

@@ -103,3 +103,21 @@ def test_pictures_behind_cells_are_bounded_and_every_cell_has_its_first(
     gatherer = Gatherer(dataset("classification", len(rows)), export)
     cells = {cell[:2]: len(cell[2]) for cell in gatherer.gathered(told(gatherer, rows)).confusion.cells}
     assert cells == {(0, 1): 24, (0, 2): 1, (1, 1): 6}
+
+
+def test_the_example_is_the_first_that_is_right_of_those_measured(
+    dataset: Callable[..., Dataset], export: Any
+) -> None:
+    gatherer = Gatherer(dataset("classification", 5), export)
+    example = gatherer.gathered(told(gatherer, ROWS[1:] + ROWS[:1])).example
+    assert example.index == 2
+    assert example.text == "The first picture that the model is right about: it says b, with 80.0 %."
+
+
+def test_without_a_right_one_the_first_is_the_example_and_told_so(
+    dataset: Callable[..., Dataset], export: Any
+) -> None:
+    gatherer = Gatherer(dataset("classification", 3), export)
+    example = gatherer.gathered(told(gatherer, [*ROWS[1:3], ROWS[0]], measured=2)).example
+    assert example.index == 0
+    assert example.text == "It is right about none; this is the first: it says b, with 70.0 %, and it is a."

@@ -96,3 +96,29 @@ def test_curves_are_of_all_and_of_each_class_with_objects(
     assert (own.xs[0], own.ys[0]) == (0.0, 1.0)
     # Scores 0.95 right, 0.92 false, 0.9 right: two of three objects are found, two of three boxes right.
     assert (own.xs[-1], own.ys[-1]) == (0.66, pytest.approx(2 / 3))
+
+
+def test_the_example_is_the_first_picture_without_a_mistake(
+    dataset: Callable[..., Dataset], export: Any
+) -> None:
+    nothing: tuple[Boxes, Boxes] = ([], [])  # no mistake, and nothing to see
+    example = gathered(dataset("detection", 4), export, [SEEN[1], nothing, SEEN[0], SEEN[0]]).example
+    assert example.index == 2
+    assert example.text == "The first picture without a mistake: 1 found."
+
+
+def test_with_mistakes_everywhere_the_example_has_the_fewest_of_those_with_something_found(
+    dataset: Callable[..., Dataset], export: Any
+) -> None:
+    twice = ([(LEFT, 0, 0.95)], [(LEFT, 0, 1), (RIGHT, 0, 1), (FAR, 0, 1)])
+    once = ([(LEFT, 0, 0.95)], [(LEFT, 0, 1), (RIGHT, 0, 1)])
+    example = gathered(dataset("detection", 4), export, [SEEN[2], twice, once, once]).example
+    assert example.index == 2
+    assert example.text.endswith("is found the first with the fewest mistakes: 1.")
+
+
+def test_where_nothing_is_found_the_first_picture_is_the_example(
+    dataset: Callable[..., Dataset], export: Any
+) -> None:
+    example = gathered(dataset("detection", 2), export, [SEEN[2], SEEN[2]]).example
+    assert (example.index, example.text) == (0, "In no picture is an object found; this is the first.")

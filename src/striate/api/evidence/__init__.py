@@ -8,7 +8,15 @@ from typing import Any, Protocol
 
 from striate.reports.evidence import Calibration, Chart, Confusion, Gallery, Headline
 
-__all__ = ["Gathered", "TaskGatherer"]
+__all__ = ["Example", "Gathered", "TaskGatherer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A picture that the model answers well, to be followed through the network."""
+
+    index: int  # among the dataset's items
+    text: str  # how it was chosen, and what the model says of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +26,7 @@ class Gathered:
     headline: tuple[Headline, ...]
     confusion: Confusion
     galleries: tuple[Gallery, ...]
+    example: Example
     precision_recall: Chart | None = None
     calibration: Calibration | None = None
 

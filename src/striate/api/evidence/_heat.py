@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image as PillowImage
 
-from striate.api.evidence._overlays import hex_of
-from striate.api.thumbnails import LOSSLESS, SMALL, thumbnail
+from striate.api.evidence._overlays import as_large, hex_of
+from striate.api.thumbnails import thumbnail
 from striate.data.preprocess import apply
 from striate.errors import UsageError
 from striate.reports.evidence import Shown
@@ -50,7 +49,7 @@ class Heat:
         gray = found.picture.mean(2, keepdims=True)
         mixed = np.rint((1 - opacity) * gray + opacity * Scale(0.0, 1.0)(found.heat)).astype(np.uint8)
         name = self._predictor.classes[label]
-        return thumbnail(_as_large(mixed), f"where it looked for {name}")
+        return thumbnail(as_large(mixed), f"where it looked for {name}")
 
     def legend(self) -> Iterator[tuple[str, str]]:
         """What its colours mean."""
@@ -58,12 +57,3 @@ class Heat:
 
         for share, name in ((0.0, "0"), (0.5, "0.5"), (1.0, "1, where it looked most")):
             yield name, hex_of(Scale(0.0, 1.0)(np.array([share]))[0].tolist())
-
-
-def _as_large(pixels: Image) -> Image:
-    """`pixels` at the size that the picture beside it has; those that the page enlarges stay as they are."""
-    longest = max(pixels.shape[:2])
-    if longest <= LOSSLESS or longest >= SMALL:
-        return pixels
-    height, width = (round(side * SMALL / longest) for side in pixels.shape[:2])
-    return np.asarray(PillowImage.fromarray(pixels).resize((width, height), PillowImage.Resampling.BILINEAR))

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
-from striate.api.thumbnails import LARGE, fitted, thumbnail
+from striate.api.thumbnails import LARGE, LOSSLESS, SMALL, fitted, thumbnail
 from striate.data.dataset import Dataset
 from striate.reports.evidence import Shown
 from striate.structures import IGNORE, Image, Objects
 from striate.tasks.segmentation import palette
 
-__all__ = ["Stroke", "enlarged", "hex_of", "legend_of", "masked", "outlined", "sample_image"]
+__all__ = ["Stroke", "as_large", "enlarged", "hex_of", "legend_of", "masked", "outlined", "sample_image"]
 
 _TINT = 0.55  # share of a class's colour
 _DASH = 5  # pixels
@@ -89,6 +89,15 @@ def enlarged(image: Image, side: int) -> PillowImage.Image:
         return fitted(image, side)
     picture = fitted(image, side)
     return picture.resize((picture.width * factor, picture.height * factor), PillowImage.Resampling.NEAREST)
+
+
+def as_large(pixels: Image) -> Image:
+    """`pixels` (H, W, 3) at a thumbnail's size; the smallest, which the page enlarges, stay as they are."""
+    longest = max(pixels.shape[:2])
+    if longest <= LOSSLESS or longest >= SMALL:
+        return pixels
+    height, width = (round(side * SMALL / longest) for side in pixels.shape[:2])
+    return np.asarray(PillowImage.fromarray(pixels).resize((width, height), PillowImage.Resampling.BILINEAR))
 
 
 def _box_color(label: int) -> Color:

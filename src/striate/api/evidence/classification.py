@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.api.evidence import Gathered
+from striate.api.evidence import Example, Gathered
 from striate.api.evidence._confusion import confusion_of
 from striate.api.evidence._heat import Heat
 from striate.api.thumbnails import thumbnail
@@ -74,8 +74,18 @@ class Gatherer:
             tuple(_headline(scores, len(own) - len(wrong), len(own))),
             self._confusion(scores, own, wrong),
             tuple(self._galleries(wrong)),
+            self._example(own),
             calibration=_calibration(scores),
         )
+
+    def _example(self, own: Sequence[_Judgement]) -> Example:
+        """The first that the model is right about."""
+        chosen = next((each for each in own if each.said == each.truth), own[0])
+        said = f"it says {self._names[chosen.said]}, with {percent(chosen.confidence)}"
+        if chosen.said == chosen.truth:
+            return Example(chosen.index, f"The first picture that the model is right about: {said}.")
+        truth = self._names[chosen.truth]
+        return Example(chosen.index, f"It is right about none; this is the first: {said}, and it is {truth}.")
 
     def _galleries(self, wrong: Sequence[_Judgement]) -> Iterator[Gallery]:
         if wrong:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.api.evidence import Gathered
+from striate.api.evidence import Example, Gathered
 from striate.api.evidence._confusion import confusion_of
 from striate.api.evidence._overlays import Stroke, hex_of, outlined
 from striate.api.thumbnails import LARGE, SMALL, thumbnail
@@ -87,6 +87,7 @@ class Gatherer:
             tuple(Headline(label, value) for label, value in scores.headline),
             self._confusion(scores, judged),
             tuple(self._galleries(judged, score)),
+            _example(judged),
             precision_recall=_curves(scores),
         )
 
@@ -149,6 +150,18 @@ class Gatherer:
             color, told = _CONFUSED, f"{truth} as {said}, {cutting.score:.2f}"
         drawn = outlined(image, [Stroke(box, color, color == _MISSED)], SMALL)
         return Picture(self._dataset.items[cutting.index].key, (thumbnail(drawn, told),), (told,))
+
+
+def _example(judged: Sequence[_Judged]) -> Example:
+    """The first without a mistake in which something is found, or with as few mistakes as there are."""
+    found = [each for each in judged if len(each.outcome.hits)]
+    if not found:
+        return Example(judged[0].index, "In no picture is an object found; this is the first.")
+    best = min(found, key=lambda each: each.mistakes)  # of equals the first
+    if best.mistakes:
+        text = "Of the pictures in which an object is found the first with the fewest mistakes"
+        return Example(best.index, f"{text}: {best.mistakes}.")
+    return Example(best.index, f"The first picture without a mistake: {len(best.outcome.hits)} found.")
 
 
 def _cuttings(each: _Judged, nothing: int) -> Iterator[_Cutting]:

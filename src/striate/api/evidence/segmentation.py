@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.api.evidence import Gathered
+from striate.api.evidence import Example, Gathered
 from striate.api.evidence._overlays import enlarged, legend_of, masked
 from striate.api.thumbnails import thumbnail
 from striate.data.dataset import Dataset
@@ -42,18 +42,37 @@ class Gatherer:
         self._dataset = dataset
         self._worst: list[_Judged] = []
         self._imperfect = 0
+        self._best: tuple[bool, float, int] | None = None  # several classes, share that is right, -index
 
     def add(self, index: int, result: Segmentation, truth: Mask) -> None:
         """Remember item `index` if it is among the worst; `truth` is (H, W) of the model's class ids."""
         known = truth != IGNORE
         count = int(known.sum())
         right = int((result.mask[known] == truth[known]).sum())
+        self._consider(index, right / count if count else 0.0, truth[known])
         if right == count:
             return
         self._imperfect += 1
         self._worst.append(_Judged(right / count, index, result.mask, truth))
         self._worst.sort(key=lambda each: (each.right, each.index))
         del self._worst[_GALLERY:]
+
+    def _consider(self, index: int, right: float, labels: Mask) -> None:
+        """Keep in mind item `index` with these `labels`, if none before is as good an example."""
+        shows_several = bool((labels != labels[:1]).any())
+        # Of equals the first: the largest of numbers below 0.
+        found = (shows_several, right, -index)
+        self._best = found if self._best is None else max(self._best, found)
+
+    def _example(self) -> Example:
+        assert self._best is not None  # what nothing was measured of has no scores
+        shows_several, right, index = self._best
+        which = (
+            "that show several classes" if shows_several else "measured, none of which shows several classes"
+        )
+        return Example(
+            -index, f"The picture told best of those {which}: {percent(right)} of its pixels right."
+        )
 
     def end_of_measured(self) -> None:
         """Nothing: all that is added is in the scores."""
@@ -64,7 +83,8 @@ class Gatherer:
             scores.class_names, tuple(tuple(row) for row in scores.confusion.tolist()), scores.unit
         )
         headline = tuple(Headline(label, value) for label, value in scores.headline)
-        return Gathered(headline, confusion, (self._gallery(),) if self._worst else ())
+        galleries = (self._gallery(),) if self._worst else ()
+        return Gathered(headline, confusion, galleries, self._example())
 
     def _gallery(self) -> Gallery:
         text = (

@@ -22,7 +22,8 @@ from striate.cli.group import Verb
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the path of the file as a JSON object.")
 def command(run: str, out: str | None, as_json: bool, **options: Any) -> None:
-    """Measure RUN and write what was found: data, curves, classes, mistakes, calibration, network.
+    """Measure RUN and write what was found: data, curves, classes, mistakes, calibration, network, and
+    what one picture becomes in it.
 
     The file needs no network and no other file. RUN is a run folder or a model file.
 
