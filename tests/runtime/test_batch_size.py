@@ -2,7 +2,7 @@
 
 import pytest
 
-from striate.runtime._batch_size import MOST_PIXELS, Fixed, Searched
+from striate.runtime._batch_size import MOST_PIXELS, Bounded, Fixed, Searched
 
 
 def settled(size: Searched, seconds: dict[int, float], passes: int = 60) -> list[int]:
@@ -18,6 +18,14 @@ def test_a_fixed_size_stays() -> None:
     size = Fixed(7)
     size.tell(7, 1.0)
     assert (size.next(), size.most((4000, 4000, 3))) == (7, 7)
+
+
+def test_a_bounded_size_is_smaller_for_large_pictures_and_time_has_no_say() -> None:
+    size = Bounded(64, lanes=2)
+    size.tell(32, 1e9)
+    assert size.next() == 32
+    assert [size.most((side, side, 3)) for side in (8, 224, 448, 5000)] == [32, 32, 8, 1]
+    assert (Bounded(3, lanes=8).next(), Bounded(3).most((8, 8, 3))) == (1, 3)
 
 
 def test_sizes_are_doubled_while_they_gain_and_the_fastest_is_kept() -> None:

@@ -387,6 +387,18 @@ def test_a_photo_of_real_data_is_predicted_alike_from_path_and_bytes(
     assert from_file.probabilities.tobytes() == from_bytes.probabilities.tobytes()
 
 
+def test_a_steady_stream_takes_fewer_large_pictures_at_once() -> None:
+    sizes = {}
+    for side in (8, 896):
+        engine = Brightness()
+        predictor = Predictor(card(preprocess=Preprocess(size=(side, side))), engine)
+        assert len(list(predictor.steady_stream([RED] * 70))) == 70
+        sizes[side] = [len(batch) for batch in engine.seen]
+    assert sizes[8] == [64, 6]
+    assert max(sizes[896]) == 4  # the pixels of 64 pictures of 224 x 224
+    assert sum(sizes[896]) == 70
+
+
 # lanes: engines whose calls run side by side
 
 

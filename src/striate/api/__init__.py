@@ -279,7 +279,7 @@ def evaluate(
     data: str | Path | None = None,
     *,
     part: str | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     device: str = "auto",
     made_by: "Maker | None" = None,
     engine: str = "auto",
@@ -290,7 +290,8 @@ def evaluate(
     """The scores of `model` on `data`; without `data`, on the test part that it was trained beside.
 
     part: "train", "val", "test" or "all"; None takes the first there is of test, val, all. A picture
-    that cannot be read is counted and told to `on_error(key, error)`. made_by, engine, card: as for `load`.
+    that cannot be read is counted and told to `on_error(key, error)`. batch_size: pictures at once; None: 64,
+    or fewer large ones. made_by, engine, card: as for `load`.
     """
     from striate.api.evaluation import evaluate_model
 

@@ -17,7 +17,7 @@ from striate.data.dataset import Dataset, Part
 from striate.data.findings import is_labelled
 from striate.data.open import DataConfig, open_dataset
 from striate.errors import DataError, ModelError, UsageError
-from striate.runtime.predictor import Predictor
+from striate.runtime.predictor import STEADY, Predictor
 from striate.structures import Detections, Objects, Result, Segmentation, check_same_size
 from striate.tasks import Scores
 
@@ -73,7 +73,7 @@ def evaluate_model(
     model: Path,
     data: str | None,
     part: str | None,
-    batch_size: int,
+    batch_size: int | None,
     progress: Progress | None,
     on_error: OnError | None,
 ) -> Evaluation:
@@ -90,14 +90,15 @@ def evaluate_indices(
     predictor: Predictor,
     dataset: Dataset,
     indices: NDArray[np.int64],
-    batch_size: int = 64,
+    batch_size: int | None = None,
     progress: Progress | None = None,
     on_error: OnError | None = None,
     on_measured: OnMeasured | None = None,
 ) -> Evaluation:
     """The scores of `predictor` on the items `indices`; a picture that cannot be read is counted, not scored.
 
-    Raises DataError where none can be read or the classes are not the model's.
+    batch_size: pictures at once; None: as many as a steady stream takes. Raises DataError where none
+    can be read or the classes are not the model's.
     """
     if predictor.task == "detection":
         predictor = predictor.at(None)  # a curve needs what is unlikely too
@@ -117,9 +118,11 @@ def evaluate_indices(
 
     contents = ((key, dataset.storage.content(key)) for key in labelled)
     done = 0
-    each = max(1, batch_size // predictor.engine.lanes)
-    results = predictor.stream(contents, each, on_error=report)
-    while batch := list(islice(results, batch_size)):
+    if batch_size is None:
+        results = predictor.steady_stream(contents, report)
+    else:
+        results = predictor.stream(contents, max(1, batch_size // predictor.engine.lanes), on_error=report)
+    while batch := list(islice(results, batch_size or STEADY)):
         done += measurement.update(batch, [labelled[result.key] for result in batch], report)
         if progress is not None:
             progress(done + failed, len(labelled))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Protocol
 
-__all__ = ["BatchSize", "Fixed", "Searched"]
+__all__ = ["BatchSize", "Bounded", "Fixed", "Searched"]
 
 MOST_PIXELS = 64 * 224 * 224
 """Of the pictures that are looked at together while nobody says how many; a float32 feature of 64 channels
@@ -51,6 +51,33 @@ class Fixed:
         """Nothing is learned."""
 
 
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """`size`, or as many as have MOST_PIXELS together: the same in every run, whatever takes how long.
+
+    `lanes` passes run side by side and share both.
+    """
+
+    size: int
+    lanes: int = 1
+
+    def next(self) -> int:
+        """Each lane's share of `size`, at least 1."""
+        return max(1, self.size // self.lanes)
+
+    def most(self, shape: Sequence[int]) -> int:
+        """As many of `shape` (H, W, C) as are within both bounds, at least 1."""
+        return max(1, min(self.next(), _within(self.lanes, shape)))
+
+    def tell(self, pictures: int, seconds: float) -> None:
+        """Nothing is learned."""
+
+
+def _within(lanes: int, shape: Sequence[int]) -> int:
+    """How many pictures of `shape` (H, W, ...) have MOST_PIXELS together in all lanes."""
+    return MOST_PIXELS // (lanes * shape[0] * shape[1])
+
+
 @dataclass(slots=True)
 class Searched:
     """1, 2, 4, 8, ... pictures until more are no faster, then what was fastest.
@@ -73,7 +100,7 @@ class Searched:
 
     def most(self, shape: Sequence[int]) -> int:
         """As many as have MOST_PIXELS together in all lanes, at least one."""
-        return max(1, MOST_PIXELS // (self.lanes * shape[0] * shape[1]))
+        return max(1, _within(self.lanes, shape))
 
     def tell(self, pictures: int, seconds: float) -> None:
         """Learn from a pass; those of another size than the one being tried tell nothing new."""

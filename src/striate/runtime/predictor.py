@@ -23,7 +23,7 @@ from striate import plugins, tasks
 from striate.errors import DataError, EnvironmentProblem, ModelError, UsageError
 from striate.modelfile import ModelCard, find_model_file
 from striate.runtime import engines
-from striate.runtime._batch_size import BatchSize, Fixed, Searched
+from striate.runtime._batch_size import BatchSize, Bounded, Fixed, Searched
 from striate.runtime._order import decoding_threads, in_order
 from striate.runtime.card_file import card_from_file
 from striate.runtime.engine import Engine
@@ -34,6 +34,9 @@ __all__ = ["OnError", "Predictor", "engine_for", "load"]
 
 OnError: TypeAlias = Callable[[str, DataError | ModelError], None]
 """Told of a picture that gave no result: what it is called, and why. What it raises ends the stream."""
+
+STEADY = 64
+"""Pictures that share a pass where the same bits are to come each time."""
 
 BEST_THRESHOLD = "best_threshold"
 """Of a detector's measures: the score with the best F1 on the val part, from which on its boxes are told."""
@@ -227,6 +230,18 @@ class Predictor:
             raise UsageError(
                 "stream", f"batch_size={batch_size}, workers={workers}", "use at least 1 and at least 0"
             )
+        return self._begun(sources, self._batch_size(batch_size), workers, on_error)
+
+    def steady_stream(self, sources: Iterable[Source], on_error: OnError | None = None) -> Generator[Result]:
+        """As `stream`, in batches of a size that time has no say in: the same bits each time.
+
+        STEADY pictures, or fewer where they are large, so that memory stays bounded.
+        """
+        return self._begun(sources, Bounded(STEADY, self.engine.lanes), None, on_error)
+
+    def _begun(
+        self, sources: Iterable[Source], size: BatchSize, workers: int | None, on_error: OnError | None
+    ) -> Generator[Result]:
         if not isinstance(sources, Iterable):
             raise UsageError(
                 "picture",
@@ -234,11 +249,11 @@ class Predictor:
                 "give a path, bytes, an array, a PIL image or a list of them",
             )
         workers = min(os.cpu_count() or 1, 8) if workers is None else workers
-        return self._stream(jobs(self._prepared_by, sources), self._batch_size(batch_size), workers, on_error)
+        if self._viewing is not None:
+            size = Fixed(1)  # nothing is shared: each picture has its own views
+        return self._stream(jobs(self._prepared_by, sources), size, workers, on_error)
 
     def _batch_size(self, given: int | None) -> BatchSize:
-        if self._viewing is not None:
-            return Fixed(1)  # nothing is shared: each picture has its own views
         if given is not None:
             return Fixed(given)
         return Searched(self.engine.lanes, self.preprocess.size if self.preprocess.is_fixed else None)

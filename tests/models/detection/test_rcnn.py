@@ -134,6 +134,14 @@ def test_looking_at_few_proposals_at_a_time_changes_nothing() -> None:
         torch.testing.assert_close(found, expected)
 
 
+def test_as_many_proposals_are_looked_at_together_whatever_the_batch() -> None:
+    network, squares = tiny(at_a_time=8).eval(), []
+    network.backbone.register_forward_pre_hook(lambda _, given: squares.append(len(given[0])))
+    for batch in (1, 4, 16):
+        network(pictures(batch), proposals(batch))
+    assert squares == [8, 4] + [4 * 2] * 6 + [16] * 12
+
+
 def raw_of(logits: Tensor, boxes: list[list[float]]) -> RawRCNN:
     count = len(boxes)
     return RawRCNN(logits, torch.zeros(1, count, 32), torch.zeros(1, count, 80), torch.tensor([boxes]))

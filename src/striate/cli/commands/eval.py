@@ -15,7 +15,7 @@ from striate.cli.group import Verb
     type=click.Choice(["train", "val", "test", "all"]),
     help="Part of DATA. [test, else val, else all]",
 )
-@click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1), help="Pictures at once.")
+@click.option("--batch-size", type=click.IntRange(1), help="Pictures at once. [64, or fewer large ones]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps.")
 @click.option("--model", "made_by", metavar="FUNCTION", help="package.module:function that makes MODEL.")
 @click.option("--engine", default="auto", show_default=True, help="auto, onnxruntime, openvino or pytorch.")

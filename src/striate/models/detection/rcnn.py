@@ -72,7 +72,7 @@ class Config(DetectorConfig, frozen=True, kw_only=True):
     backbone_settings: dict[str, Any] = msgspec.field(default_factory=dict)  # its own: {"width": 0.5}
     side: Annotated[int, Meta(ge=8)] = 227  # pixels of the square that each proposal is warped to
     context: Annotated[int, Meta(ge=0)] = 16  # pixels at each of its borders that show what is around
-    at_a_time: Annotated[int, Meta(ge=1)] = 128  # proposals of a picture that are looked at together
+    at_a_time: Annotated[int, Meta(ge=1)] = 128  # proposals of all pictures that are looked at together
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -217,11 +217,17 @@ class RCNN(Detector):
     def forward(self, images: Tensor, proposals: Tensor) -> RawRCNN:  # type: ignore[override]
         """`proposals` (B, P, 4) in input pixels, of any number P; rows that are unused are 0."""
         values, boxes = self.normalize(images), proposals.float()
-        # In training all at once: batch normalisation is to see the whole batch.
-        count = max(1, boxes.shape[1]) if self.training else self.config.at_a_time
-        seen = [self._seen(values, part) for part in torch.split(boxes, count, 1)]
+        seen = [self._seen(values, part) for part in torch.split(boxes, self._together(boxes), 1)]
         features, pool5 = (torch.cat(parts, 1) for parts in zip(*seen, strict=True))
         return RawRCNN(self.cls_score(features), features, pool5, boxes)
+
+    def _together(self, boxes: Tensor) -> int:
+        """How many proposals of each picture in `boxes` (B, P, 4) are looked at together."""
+        if self.training:  # batch normalisation is to see the whole batch
+            return max(1, boxes.shape[1])
+        # An exported graph is for batches of any size, and has as many parts for all.
+        pictures = 1 if torch.compiler.is_exporting() else len(boxes)
+        return max(1, self.config.at_a_time // max(1, pictures))
 
     def _seen(self, values: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """`features` and `pool5` of some proposals of each picture."""
