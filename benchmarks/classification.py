@@ -29,19 +29,18 @@ import json
 import os
 import statistics
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
+from few_pictures import write_pictures
 from rows import known, page_options, parsed
+from tables import devices, table
 
 import striate
 from striate import models
-from striate.data.dataset import Dataset
 from striate.data.open import DataConfig, open_dataset
 from striate.ops.device import choose_device
 from striate.training.device import choose_precision, describe
@@ -112,27 +111,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--networks", nargs="+", choices=own, metavar="NAME", help="these and their peers")
     page_options(parser, "classification", "networks.md")
     return parsed(parser, "PICTURES: which to train on")
-
-
-def write_pictures(dataset: Dataset, count: int, folder: Path) -> None:
-    """`count` training pictures and all of the test part, as PNG files in `folder`/part/class.
-
-    Raises SystemExit where there are fewer, or no test part.
-    """
-    each, taken = count // len(dataset.classes), Counter[tuple[str, int]]()
-    for index, item in enumerate(dataset.items):
-        if item.label is None or item.part not in ("train", "test"):
-            continue
-        if item.part == "train" and taken["train", item.label] == each:
-            continue
-        taken[item.part, item.label] += 1
-        place = folder / item.part / dataset.classes[item.label].replace("/", "-")
-        place.mkdir(parents=True, exist_ok=True)
-        image = Image.fromarray(dataset.sample(index).image.squeeze())
-        image.save(place / f"{index:06}.png", compress_level=1)
-    for label, name in enumerate(dataset.classes):
-        if taken["train", label] < each or not taken["test", label]:
-            raise SystemExit(f"{name}: it needs {each} training pictures and some of the test part")
 
 
 def wanted(networks: Sequence[str] | None) -> Iterator[tuple[Entry, str]]:
@@ -279,14 +257,6 @@ def in_order(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: order.index(row["label"]))
 
 
-def devices(found: Mapping[str, Any]) -> Iterator[str]:
-    """On what and with what it was measured."""
-    computed = ", ".join(sorted({row["device"] for row in found["rows"]}))
-    if computed:
-        versions = ", ".join(f"{name} {number}" for name, number in found["machine"]["versions"].items())
-        yield f"Measured on {found['machine']['cpu']}: {computed}; {versions}."
-
-
 def overfit_section(found: Mapping[str, Any]) -> list[str]:
     """What `benchmarks/overfit.py` found."""
     settings = found["settings"]
@@ -318,24 +288,6 @@ def overfit_cells(name: str, row: Row) -> tuple[str, ...]:
     steps = f"{row['steps']}" if row["reached"] else f"{row['steps']}, not reached"
     losses = (f"{row['first_loss']:.3f}", f"{row['last_loss']:.3f}")
     return (*first, steps, f"{row['rate']:g}", *losses, f"{row['seconds']:,.1f}")
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Lines of a markdown table: the first column to the left, numbers to the right, all aligned."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    first, *others = widths
-    yield line(head, widths)
-    yield "|" + "|".join([":" + "-" * (first + 1), *("-" * (width + 1) + ":" for width in others)]) + "|"
-    for row in rows:
-        yield line(row, widths)
-
-
-def line(row: Sequence[str], widths: Sequence[int]) -> str:
-    """One line of it."""
-    first, *others = zip(row, widths, strict=True)
-    return (
-        "| " + " | ".join([first[0].ljust(first[1]), *(text.rjust(width) for text, width in others)]) + " |"
-    )
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from classification import devices, table
 from rows import known, page_options, parsed
+from tables import devices, table
 from torchvision_detectors import MAKERS, TorchvisionDetector
 
 import striate

@@ -35,10 +35,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from classification import table
 from numpy.typing import NDArray
 from rows import known, page_options, parsed
 from runtime_models import settle
+from tables import table
 
 import striate
 from striate import api, models

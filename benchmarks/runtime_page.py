@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from classification import table
 from runtime_ways import OURS
+from tables import table
 
 __all__ = ["page"]
 

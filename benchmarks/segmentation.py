@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from classification import devices, speed, table
+from classification import speed
 from rows import known, page_options, parsed
+from tables import devices, table
 
 import striate
 from striate import models

@@ -8,7 +8,7 @@ from striate.reports.evidence import Bin, Chart, Point, Series
 from striate.reports.markup import Markup, tag
 from striate.reports.tables import percent
 
-__all__ = ["cost_chart", "line_chart", "reliability_chart"]
+__all__ = ["Axis", "cost_chart", "line_chart", "reliability_chart"]
 
 _WIDTH, _HEIGHT = 440, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 24, 12, 42
@@ -17,7 +17,7 @@ _COLORS = 8  # of lines that the page tells apart
 
 
 @dataclass(frozen=True, slots=True)
-class _Axis:
+class Axis:
     """Numbers onto pixels, and the round ones among them."""
 
     low: float
@@ -84,9 +84,9 @@ def cost_chart(title: str, x_label: str, y_label: str, points: Sequence[Point]) 
     """Quality over cost, the cost in powers of ten; a bar through a point is the interval of its quality."""
     costs = [point.cost for point in points]
     levels = [value for p in points for value in (p.quality, p.low, p.high) if value is not None]
-    x_axis = _Axis(min(costs) / 1.6, max(costs) * 1.6, _LEFT, _WIDTH - _RIGHT, is_log=True)
+    x_axis = Axis(min(costs) / 1.6, max(costs) * 1.6, _LEFT, _WIDTH - _RIGHT, is_log=True)
     low, high = _widened(min(levels), max(levels))
-    y_axis = _Axis(max(0.0, low), min(1.0, high), _HEIGHT - _BOTTOM, _TOP)
+    y_axis = Axis(max(0.0, low), min(1.0, high), _HEIGHT - _BOTTOM, _TOP)
     chart = Chart(title, x_label, y_label, (), is_percent=True)
     marks = [part for place, point in enumerate(points) for part in _mark(place, point, x_axis, y_axis)]
     told = "; ".join(f"{p.name}: {_short(p.cost)}, {percent(p.quality)}" for p in points)
@@ -103,7 +103,7 @@ def cost_chart(title: str, x_label: str, y_label: str, points: Sequence[Point]) 
     )
 
 
-def _axes(chart: Chart) -> tuple[_Axis, _Axis]:
+def _axes(chart: Chart) -> tuple[Axis, Axis]:
     if chart.is_unit:
         return _unit_axes()
     xs = [x for series in chart.series for x in series.xs]
@@ -111,24 +111,24 @@ def _axes(chart: Chart) -> tuple[_Axis, _Axis]:
     y_axis = _log_axis(ys) if chart.is_log else _plain_axis(ys, chart.is_percent)
     left = min(xs) if len(set(xs)) > 1 else min(xs) - 1
     whole = 1.0 if chart.is_whole and max(xs) - left >= 1 else 0.0
-    return _Axis(left, max(xs), _LEFT, _WIDTH - _RIGHT, least_step=whole), y_axis
+    return Axis(left, max(xs), _LEFT, _WIDTH - _RIGHT, least_step=whole), y_axis
 
 
-def _log_axis(values: Sequence[float]) -> _Axis:
-    return _Axis(min(values) / 1.3, max(values) * 1.3, _HEIGHT - _BOTTOM, _TOP, is_log=True)
+def _log_axis(values: Sequence[float]) -> Axis:
+    return Axis(min(values) / 1.3, max(values) * 1.3, _HEIGHT - _BOTTOM, _TOP, is_log=True)
 
 
-def _plain_axis(values: Sequence[float], is_percent: bool) -> _Axis:
+def _plain_axis(values: Sequence[float], is_percent: bool) -> Axis:
     low, high = min(values), max(values)
     if 0 <= low < 0.6 * high:
         low = 0.0  # what begins near nothing is best seen from there
     low, high = _widened(low, high) if low else (low, high * 1.04 or 1.0)
     high = min(high, 1.0) if is_percent and low < 1 else high
-    return _Axis(low, high, _HEIGHT - _BOTTOM, _TOP)
+    return Axis(low, high, _HEIGHT - _BOTTOM, _TOP)
 
 
-def _unit_axes() -> tuple[_Axis, _Axis]:
-    return _Axis(0, 1, _LEFT, _WIDTH - _RIGHT), _Axis(0, 1, _HEIGHT - _BOTTOM, _TOP)
+def _unit_axes() -> tuple[Axis, Axis]:
+    return Axis(0, 1, _LEFT, _WIDTH - _RIGHT), Axis(0, 1, _HEIGHT - _BOTTOM, _TOP)
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
@@ -153,7 +153,7 @@ def _log_ticks(low: float, high: float) -> Iterator[float]:
                 yield value
 
 
-def _frame(x_axis: _Axis, y_axis: _Axis, chart: Chart) -> Iterator[Markup]:
+def _frame(x_axis: Axis, y_axis: Axis, chart: Chart) -> Iterator[Markup]:
     """Grid, ticks and the names of the axes."""
     for value in y_axis.ticks():
         y = y_axis.at(value)
@@ -171,7 +171,7 @@ def _frame(x_axis: _Axis, y_axis: _Axis, chart: Chart) -> Iterator[Markup]:
     yield tag("text", chart.x_label, x=middle, y=_HEIGHT - 6, class_="label middle")
 
 
-def _line(series: Series, place: int, x_axis: _Axis, y_axis: _Axis) -> Markup:
+def _line(series: Series, place: int, x_axis: Axis, y_axis: Axis) -> Markup:
     points = [(x_axis.at(x), y_axis.at(y)) for x, y in zip(series.xs, series.ys, strict=True)]
     drawn = [
         tag("polyline", points=" ".join(f"{x:g},{y:g}" for x, y in points), class_=f"line s{place % _COLORS}")
@@ -185,7 +185,7 @@ def _dot(place: int, x: float, y: float) -> Markup:
     return tag("circle", cx=x, cy=y, r=3.5, class_=f"dot d{place % _COLORS}")
 
 
-def _mark(place: int, point: Point, x_axis: _Axis, y_axis: _Axis) -> Iterator[Markup]:
+def _mark(place: int, point: Point, x_axis: Axis, y_axis: Axis) -> Iterator[Markup]:
     x, y = x_axis.at(point.cost), y_axis.at(point.quality)
     if point.low is not None and point.high is not None:
         yield tag(
@@ -200,7 +200,7 @@ def _mark(place: int, point: Point, x_axis: _Axis, y_axis: _Axis) -> Iterator[Ma
     yield tag("text", str(place + 1), x=x + 8, y=y + 4, class_="tick")
 
 
-def _bar(each: Bin, x_axis: _Axis, y_axis: _Axis) -> Iterator[Markup]:
+def _bar(each: Bin, x_axis: Axis, y_axis: Axis) -> Iterator[Markup]:
     left, right, top, bottom = (
         x_axis.at(each.low),
         x_axis.at(each.high),
