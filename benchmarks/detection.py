@@ -201,7 +201,8 @@ def page(found: Mapping[str, Any]) -> str:
         "",
         f"Every line of detectors on {settings['data']}, each with its family's recipe and as many epochs as "
         f"{settings['minutes']:g} minutes hold, one seed; scores of the test part. So short a time "
-        "favours small networks and those that begin with something: it does not tell how good one gets.",
+        "favours small networks and those that begin with something: it does not tell how good one gets. The "
+        "last column is what the clock said, and a machine that had other work needed longer than planned.",
         "",
         *table(HEAD, [cells(row) for row in found["rows"]]),
         "",
