@@ -36,7 +36,7 @@ from typing import Any
 
 import torch
 from few_pictures import write_pictures
-from rows import known, page_options, parsed
+from rows import known, page_options, parsed, write
 from tables import devices, table
 
 import striate
@@ -137,8 +137,7 @@ def train_row(
     }
     refuse_unlike(row, others)
     found["rows"] = [*others, row]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    write(options.out, found)
     print(
         f"{label:32}{100 * row['top1']:6.2f} %{row['images_per_second']:10.1f}/s{row['seconds']:8.1f} s",
         flush=True,

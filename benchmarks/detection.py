@@ -15,7 +15,6 @@ Every row is written as soon as it is there, and a second run goes on behind the
 """
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rows import known, page_options, parsed
+from rows import known, page_options, parsed, write
 from tables import devices, table
 from torchvision_detectors import MAKERS, TorchvisionDetector
 
@@ -103,8 +102,7 @@ def train_row(found: dict[str, Any], entry: Entry, options: argparse.Namespace) 
     row = {"network": entry.network, **trained(entry, options), "load_average_before": round(load, 2)}
     order = [other.network for other in ENTRIES]
     found["rows"] = sorted([*others, row], key=lambda one: order.index(one["network"]))
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    write(options.out, found)
     print("  ".join(cells(row)), flush=True)
 
 

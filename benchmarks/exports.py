@@ -19,7 +19,6 @@ About an hour on two cores, and up to 6 GB of memory for the large ones.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import statistics
@@ -36,7 +35,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rows import known, page_options, parsed
+from rows import known, page_options, parsed, write
 from runtime_models import settle
 from tables import table
 
@@ -112,8 +111,7 @@ def measure(
             row = {"network": name, "load_average_before": round(os.getloadavg()[0], 2)}
             row |= exporters.row(name, pictures)
             found["rows"] = [*others, row]
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_text(json.dumps(found, indent=1) + "\n")
+            write(options.out, found)
             print(f"{name:36}{row.get('not_run') or row['results']}", flush=True)
 
 

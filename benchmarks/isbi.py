@@ -29,11 +29,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from rows import write
 from startup import machine
 
 from striate import api
 from striate.config import Layer, assignment
-from striate.files import atomic_write
 
 TRAINED = range(24)
 HELD_OUT = range(24, 30)
@@ -143,13 +143,6 @@ def summarised(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, 
             means = {name: round(statistics.fmean(row[name] for row in here), 5) for name in MEASURES}
             spread = {"pixel_error_least": min(errors), "pixel_error_most": max(errors)}
             yield way, {**means, **spread, "n": len(here)}
-
-
-def write(path: Path, result: dict[str, Any]) -> None:
-    """`result` as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        file.write((json.dumps(result, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

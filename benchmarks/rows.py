@@ -9,7 +9,9 @@ from typing import Any
 
 from startup import machine
 
-__all__ = ["begun", "known", "page_options", "parsed", "rows_of"]
+from striate.files import atomic_write
+
+__all__ = ["begun", "known", "page_options", "parsed", "rows_of", "write"]
 
 PACKAGES = ("striate", "torch", "torchvision", "timm", "numpy", "pillow")
 
@@ -66,3 +68,10 @@ def rows_of(path: Path, settings: Mapping[str, Any], again: bool) -> Any:
     if again:
         return None
     raise SystemExit(f"{path}: its rows have {found['settings']}; give --again, or another --out")
+
+
+def write(path: Path, found: Mapping[str, Any]) -> None:
+    """`found` as JSON, whole or not at all: a benchmark that is killed keeps the rows from before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write((json.dumps(found, indent=1) + "\n").encode())

@@ -35,7 +35,6 @@ page is made of the JSON alone. About two hours on two cores.
 """
 
 import argparse
-import json
 import os
 import shutil
 import tempfile
@@ -49,7 +48,7 @@ from pathlib import Path
 from typing import Any
 
 import runtime_page
-from rows import known, page_options, parsed
+from rows import known, page_options, parsed, write
 from runtime_environment import environment
 from runtime_int8 import int8_accuracy
 from runtime_latency import BY_HAND, CHANNELS_LAST, EAGER, RUNTIME, VINO, in_memory
@@ -157,8 +156,7 @@ def add_row(
     row = {"section": section, "subject": subject, **measure()}
     minutes = round((time.monotonic() - started) / 60, 1)
     found["rows"] = [*others, row | {"load_average_before": round(load, 2), "minutes": minutes}]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    write(options.out, found)
 
 
 def processes_row(case: Case, shop: Workshop, rounds: int) -> Row:

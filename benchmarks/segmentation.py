@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 from classification import speed
-from rows import known, page_options, parsed
+from rows import known, page_options, parsed, write
 from tables import devices, table
 
 import striate
@@ -124,8 +124,7 @@ def train_row(found: dict[str, Any], entry: Entry, weights: Path | None, options
     found["rows"] = sorted(
         [*others, row], key=lambda one: order.index(one["label"].removesuffix(", ImageNet weights"))
     )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    write(options.out, found)
     print("  ".join(cells(row)), flush=True)
 
 

@@ -13,7 +13,6 @@ passes of the arms in turn, once a seed.
 """
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -35,7 +34,6 @@ from striate.data.open import DataConfig, open_dataset
 from striate.data.preprocess import apply
 from striate.data.split import SplitConfig, complete
 from striate.explain.shift import moved
-from striate.files import atomic_write
 from striate.modelfile import MODEL_FILE
 from striate.models.network import Network
 from striate.ops.device import choose_device
@@ -48,7 +46,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parents[1] / "benchmarks"))
 from few_pictures import write_pictures  # noqa: E402
 from page import write_page  # noqa: E402
-from rows import begun, page_options, parsed  # noqa: E402
+from rows import begun, page_options, parsed, write  # noqa: E402
 
 __all__ = [
     "ADAMW",
@@ -405,10 +403,3 @@ def part_of(pictures: Path, preprocess: Preprocess, part: str) -> Part:
     arrays = np.stack([apply(preprocess, dataset.image(index))[0] for index in indices])
     labels = dataset.labels()[indices]
     return Part(torch.from_numpy(arrays).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels))
-
-
-def write(path: Path, found: Mapping[str, Any]) -> None:
-    """`found` as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        file.write((json.dumps(found, indent=1) + "\n").encode())

@@ -414,8 +414,10 @@ class _Parts:
         )
 
     def _map_size(self, layer: str) -> tuple[int, int]:
-        spelt = {node.call.replace(" ", ""): node for node in self.summary.nodes}
-        node = spelt.get(layer.replace(" ", "")) or self.summary.find(layer)
+        from striate.explain.nodes import unspaced
+
+        named = {unspaced(node.call): node for node in self.summary.nodes}
+        node = named.get(unspaced(layer)) or self.summary.find(layer)
         shape = node.output_shape or ()
         if len(shape) != 3:
             raise UsageError(layer, f"its output is {shape}, no map", "choose a layer with maps")
@@ -451,14 +453,10 @@ class _Parts:
     @cached_property
     def recording(self) -> "Recording":
         """One pass with the values of the layers that are shown."""
-        from striate.explain.recording import record
+        from striate.explain.recording import among, record
 
         kept = (self.request.layer,) if self.request.layer is not None else self.ends
-        spelt = {call.replace(" ", "") for call in kept}
-        found = record(
-            self.network, self.images, wanted=lambda call: call.replace(" ", "") in spelt, **self.extras
-        )
-        return found.whole()
+        return record(self.network, self.images, wanted=among(kept), **self.extras).whole()
 
     def maps(self) -> Iterator[Section]:
         """The maps of the first and last convolution, or of the layer asked for."""

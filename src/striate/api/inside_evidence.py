@@ -137,21 +137,18 @@ def _recorded(predictor: Predictor, sample: Sample, chosen: _Chosen) -> "Recordi
     """One pass over the picture that keeps the values of what is shown, and of no more."""
     import torch
 
-    from striate.explain.recording import record
+    from striate.explain.recording import among, record
     from striate.ops.device import exact_float32
     from striate.runtime.pytorch import PyTorchEngine
 
     engine = predictor.engine
     assert isinstance(engine, PyTorchEngine)  # nothing else has layers
-    kept = {call.replace(" ", "") for call in (ENTRY, chosen.summing or "", *(n.call for n in chosen.depths))}
+    kept = among((ENTRY, chosen.summing or "", *(node.call for node in chosen.depths)))
     given: dict[str, Any] = {
         name: torch.from_numpy(array).to(engine.device) for name, array in predictor.inputs(sample).items()
     }
     with exact_float32(engine.device):
-        found = record(
-            engine.network, given.pop("images"), wanted=lambda call: call.replace(" ", "") in kept, **given
-        )
-    return found.whole()
+        return record(engine.network, given.pop("images"), wanted=kept, **given).whole()
 
 
 def _unseen(predictor: Predictor, sample: Sample, example: Example, why: str) -> Inside:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from striate.errors import UnknownName, UsageError, first_line
+from striate.explain.nodes import unspaced
 from striate.explain.passes import eager, first_tensor, watched
 from striate.models.evaluating import evaluating
 from striate.models.network import Network
@@ -42,10 +43,10 @@ class LivePass:
 
     def find(self, name: str) -> LiveCall:
         """The call `name`. Raises UnknownName with the nearest."""
-        named = {call.name.replace(" ", ""): call for call in self.calls}
-        if name.replace(" ", "") not in named:
+        named = {unspaced(call.name): call for call in self.calls}
+        if unspaced(name) not in named:
             raise UnknownName("layer", name, [call.name for call in self.calls])
-        return named[name.replace(" ", "")]
+        return named[unspaced(name)]
 
 
 def live_pass(module: nn.Module, images: Tensor, extras: Mapping[str, Tensor] | None = None) -> LivePass:

@@ -11,7 +11,7 @@ from striate.explain.operations import Window
 from striate.explain.receptive_field import Field, Status
 from striate.explain.trace import Call, Operation, Trace
 
-__all__ = ["FUNCTION", "SILENT", "Node", "SeenField", "friendly_name", "tree_of"]
+__all__ = ["FUNCTION", "SILENT", "Node", "SeenField", "friendly_name", "tree_of", "unspaced"]
 
 FUNCTION = "function"
 
@@ -211,6 +211,11 @@ def friendly_name(name: str) -> str:
     """What people call the operation `name` of torch: "add", "linear", "conv"."""
     bare = name.lstrip("_").removeprefix("native_").removesuffix("_with_indices")
     return _FRIENDLY.get(bare, bare)
+
+
+def unspaced(call: str) -> str:
+    """The name of a call as names are compared: "layer1.0.relu #2" may be asked for without its space."""
+    return call.replace(" ", "")
 
 
 def _one_or_all(numbers: Sequence[float]) -> str:

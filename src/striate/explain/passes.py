@@ -5,18 +5,17 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from striate.explain.operations import RECURRENCES
 
 __all__ = [
-    "RECURRENT_FUNCTIONS",
     "bound_arguments",
+    "composite",
     "eager",
     "first_tensor",
-    "is_packed",
-    "recurrent_arguments",
     "watched",
 ]
 
@@ -26,13 +25,15 @@ Before = Callable[[str, nn.Module, Any], None]
 After = Callable[[Any], Any]
 """Told the outputs of the call that ends; what it returns takes their place, if it is not None."""
 
-RECURRENT_FUNCTIONS = {getattr(torch, name): name for name in RECURRENCES}
-"""The functions that read a sequence step by step, hundreds of operations, and their names."""
+# Functions that read a sequence step by step, hundreds of operations.
+_RECURRENT_FUNCTIONS = {getattr(torch, name): name for name in RECURRENCES}
 
 _RECURRENT_ARGUMENTS = (
     *("input", "hx", "params", "has_biases", "num_layers", "dropout", "train", "bidirectional"),
     "batch_first",
 )
+_PAD_ARGUMENTS = ("input", "pad", "mode", "value")
+_LRN_ARGUMENTS = ("input", "size", "alpha", "beta", "k")
 
 
 def eager(module: nn.Module) -> AbstractContextManager[object]:
@@ -72,12 +73,22 @@ def bound_arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     return {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
 
 
-def recurrent_arguments(args: tuple[Any, ...]) -> dict[str, Any]:
-    """The arguments of one of `RECURRENT_FUNCTIONS` by their names."""
-    return dict(zip(_RECURRENT_ARGUMENTS, args, strict=True))
+def composite(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """The name of a function whose parts do not show what it is, and its arguments by name; None of others.
+
+    Circular padding is "pad", and writes the ends of its input beside it slice by slice.
+    """
+    if func is F.pad:
+        given = {**dict(zip(_PAD_ARGUMENTS, args, strict=False)), **kwargs}
+        return ("pad", given) if given.get("mode") == "circular" else None
+    if func is F.local_response_norm:
+        return "local_response_norm", {**dict(zip(_LRN_ARGUMENTS, args, strict=False)), **kwargs}
+    if func in _RECURRENT_FUNCTIONS and not _is_packed(args) and not kwargs:
+        return _RECURRENT_FUNCTIONS[func], dict(zip(_RECURRENT_ARGUMENTS, args, strict=True))
+    return None
 
 
-def is_packed(args: tuple[Any, ...]) -> bool:
+def _is_packed(args: tuple[Any, ...]) -> bool:
     """Whether sequences of several lengths come as one, with their number at each step."""
     return isinstance(args[1], Tensor) and not args[1].is_floating_point()
 

@@ -5,13 +5,12 @@ that are wanted, copied at the moment they were made; of the rest it keeps shape
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -20,22 +19,20 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from striate.errors import StriateError, UnknownName, UsageError, first_line
 from striate.explain.field_rules import CONSTANTS
-from striate.explain.nodes import FUNCTION, SILENT, friendly_name
+from striate.explain.nodes import FUNCTION, SILENT, friendly_name, unspaced
 from striate.explain.operations import Step
 from striate.explain.passes import (
-    RECURRENT_FUNCTIONS,
     bound_arguments,
+    composite,
     eager,
     first_tensor,
-    is_packed,
-    recurrent_arguments,
     watched,
 )
 from striate.explain.recorded_call import Failure, Performed, RecordedCall, Thumbnail, is_following
 from striate.models.evaluating import evaluating
 from striate.models.network import Network
 
-__all__ = ["Failure", "Performed", "RecordedCall", "Recording", "Thumbnail", "record"]
+__all__ = ["Failure", "Performed", "RecordedCall", "Recording", "Thumbnail", "among", "record"]
 
 Shape = tuple[int, ...]
 
@@ -56,8 +53,8 @@ class Recording:
 
         Raises UnknownName with the nearest; UsageError where it is a block with calls inside.
         """
-        named = {_squeezed(call.name): call for call in self.calls}
-        if _squeezed(name) not in named:
+        named = {unspaced(call.name): call for call in self.calls}
+        if unspaced(name) not in named:
             inside = [call.name for call in self.calls if call.name.startswith(f"{name}.")]
             if inside:
                 raise UsageError(
@@ -66,7 +63,7 @@ class Recording:
                     f"choose one of them: {inside[-1]} is its last",
                 )
             raise UnknownName(f"{self.name} layer", name, [call.name for call in self.calls])
-        return named[_squeezed(name)]
+        return named[unspaced(name)]
 
     def __repr__(self) -> str:
         kept = sum(call.output is not None for call in self.calls)
@@ -98,6 +95,12 @@ class Recording:
             if other.inputs and other.inputs[0] is call.output and _follows(other):
                 return other
         return None
+
+
+def among(calls: Iterable[str]) -> Callable[[str], bool]:
+    """What `record` takes as `wanted` where these `calls` are."""
+    names = {unspaced(call) for call in calls}
+    return lambda call: unspaced(call) in names
 
 
 def record(
@@ -451,32 +454,15 @@ class _Composites(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.recorder.is_paused:
             return func(*args, **kwargs)
-        if func is F.pad and kwargs.get("mode", args[2] if len(args) > 2 else "") == "circular":
-            return self.whole("pad", func, args, kwargs, ("input", "pad", "mode", "value"))
-        if func is F.local_response_norm:
-            return self.whole(
-                "local_response_norm", func, args, kwargs, ("input", "size", "alpha", "beta", "k")
-            )
-        if func in RECURRENT_FUNCTIONS and not is_packed(args) and not kwargs:
-            return self.perform(RECURRENT_FUNCTIONS[func], func, args, kwargs, recurrent_arguments(args))
-        return func(*args, **kwargs)
-
-    def whole(
-        self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str]
-    ) -> Any:
-        """What `func` gives, noted as one operation whose arguments are called `names`."""
-        return self.perform(name, func, args, kwargs, {**dict(zip(names, args, strict=False)), **kwargs})
-
-    def perform(
-        self, name: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: dict[str, Any]
-    ) -> Any:
-        """What `func` gives, noted as one operation with the arguments `given`."""
+        found = composite(func, args, kwargs)
+        if found is None:
+            return func(*args, **kwargs)
 
         def perform() -> Any:
             with self.recorder.paused():
                 return func(*args, **kwargs)
 
-        return self.recorder.observed(func, name, given, perform)
+        return self.recorder.observed(func, *found, perform)
 
 
 @contextmanager
@@ -503,10 +489,6 @@ def _mode(module: nn.Module, training: bool) -> Iterator[None]:
 
 def _nothing(_: str) -> bool:
     return False
-
-
-def _squeezed(name: str) -> str:
-    return name.replace(" ", "")
 
 
 def _follows(call: RecordedCall) -> bool:

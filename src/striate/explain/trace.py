@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
@@ -21,14 +20,12 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from striate.errors import ModelError, StriateError, UsageError, first_line
 from striate.explain.field_rules import fields_after, is_understood, padded_field
-from striate.explain.operations import Step, Window, macs_of, window_of
+from striate.explain.operations import RECURRENCES, Step, Window, macs_of, window_of
 from striate.explain.passes import (
-    RECURRENT_FUNCTIONS,
     bound_arguments,
+    composite,
     eager,
     first_tensor,
-    is_packed,
-    recurrent_arguments,
     watched,
 )
 from striate.explain.receptive_field import Field, Track
@@ -308,33 +305,31 @@ class _Composites(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is F.pad and kwargs.get("mode", args[2] if len(args) > 2 else "") == "circular":
-            return self.pad(func, args, kwargs)
-        if func in RECURRENT_FUNCTIONS and not is_packed(args) and not kwargs:
-            return self.recur(func, args)
+        name, given = composite(func, args, kwargs) or ("", {})
+        if name == "pad":
+            return self.pad(func, args, kwargs, given)
+        if name in RECURRENCES:
+            return self.recur(func, args, name, given)
         return func(*args, **kwargs)
 
-    def recur(self, func: Any, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    def recur(self, func: Any, args: tuple[Any, ...], name: str, given: dict[str, Any]) -> tuple[Tensor, ...]:
         """A recurrent layer, whose steps are hundreds of operations, as one."""
-        given = recurrent_arguments(args)
         runs = self.recorder.computes or not given["input"].is_meta
         with self.recorder.paused():
             outputs: tuple[Tensor, ...] = func(*args) if runs else _empty_outputs(given)
-        step = Step(RECURRENT_FUNCTIONS[func], given, tuple(tuple(output.shape) for output in outputs), False)
+        step = Step(name, given, tuple(tuple(output.shape) for output in outputs), False)
         for output, field in zip(outputs, self.recorder.note(step), strict=True):
             if field is not None:
                 self.recorder.fields[output] = field
         return outputs
 
-    def pad(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Circular padding, which writes the ends of its input beside it slice by slice."""
-        inputs = kwargs["input"] if "input" in kwargs else args[0]
-        margins = kwargs["pad"] if "pad" in kwargs else args[1]
+    def pad(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: dict[str, Any]) -> Any:
+        """Circular padding."""
         with self.recorder.paused():
             padded = func(*args, **kwargs)
-        field = self.recorder.fields.get(inputs)
+        field = self.recorder.fields.get(given["input"])
         if field is not None:
-            self.recorder.fields[padded] = padded_field(field, tuple(padded.shape), margins)
+            self.recorder.fields[padded] = padded_field(field, tuple(padded.shape), given["pad"])
         return padded
 
 

@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.api.evidence import Example, Gathered
+from striate.api.evidence._confusion import confusion_of
 from striate.api.evidence._overlays import enlarged, legend_of, masked
 from striate.api.thumbnails import thumbnail
 from striate.data.dataset import Dataset
-from striate.reports.evidence import Confusion, Gallery, Headline, Picture
+from striate.reports.evidence import Gallery, Headline, Picture
 from striate.reports.tables import percent
 from striate.runtime.predictor import Predictor
 from striate.structures import IGNORE, Segmentation
@@ -79,12 +80,9 @@ class Gatherer:
 
     def gathered(self, scores: Scores) -> Gathered:
         """The report's parts."""
-        confusion = Confusion(
-            scores.class_names, tuple(tuple(row) for row in scores.confusion.tolist()), scores.unit
-        )
         headline = tuple(Headline(label, value) for label, value in scores.headline)
         galleries = (self._gallery(),) if self._worst else ()
-        return Gathered(headline, confusion, galleries, self._example())
+        return Gathered(headline, confusion_of(scores, (), {}), galleries, self._example())
 
     def _gallery(self) -> Gallery:
         text = (
