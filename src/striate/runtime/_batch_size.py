@@ -13,7 +13,9 @@ at half the size is then 200 MB."""
 
 _MOST_PICTURES = 256
 _TIMES = 3  # passes of a size until it counts as measured; the first may still be setting itself up
-_GAIN = 0.97  # share of the best time that a larger size has to stay below: it costs memory
+# Share of the best time that a larger size has to stay below: it costs memory, and how busy the machine is
+# moves a time by some per cent.
+_GAIN = 0.9
 _PATIENCE = 2  # sizes without a gain after which no larger one is tried
 
 
