@@ -148,6 +148,19 @@ def test_the_picture_is_the_one_at_the_input_with_the_window_in_it(found: Inside
     assert found.picture.legend == (("the window of the number that is worked out below", "#e69f00"),)
 
 
+def test_a_picture_that_enters_as_hue_saturation_and_value_is_shown_in_its_colours() -> None:
+    preprocess = Preprocess((4, 4), "stretch", color="hsv")
+    body = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
+    network = ForeignNetwork(Config(name="here:body", classes=3, preprocess=preprocess), body).eval()
+    red = np.full((4, 4, 3), (200, 0, 0), np.uint8)
+    storage = SimpleNamespace(content=lambda _: red)
+    dataset = Dataset("drawn", "drawn", "classification", ("a", "b", "c"), (Item("a.png"),), storage)
+    predictor = Predictor(card_of(network), PyTorchEngine(network))
+    found = inside_evidence(predictor, summary_of(predictor), dataset, Example(0, "The first."))
+    shown = pixels_of(found.picture.pictures[0].images[0])
+    assert np.abs(shown[-1, -1].astype(int) - (200, 0, 0)).max() <= 8  # as JPEG has it; no frame there
+
+
 def test_values_of_what_is_shown_are_kept_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[recording.Recording] = []
     plain = recording.record

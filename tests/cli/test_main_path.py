@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from striate import api
+from striate.errors import DiskFull
 
 Striate = Callable[..., Any]
 
@@ -41,10 +42,13 @@ def test_train_plans_trains_and_measures(striate: Striate, color_folder: Path, t
     assert "epoch   3/3" in outcome.err
     assert "top-1" in outcome.out
     assert f"striate predict {out}" in outcome.out
+    assert f"  report   {out / 'report.html'}\n" in outcome.out
+    assert f"striate report {out}" not in outcome.out
+    assert (out / "report.html").read_text("utf-8").startswith("<!doctype html>")
     names = {path.name for path in out.iterdir()}
     assert names == {
         "run.toml", "split.csv", "events.jsonl", "metrics.json", "model.safetensors", "last.safetensors",
-        "checkpoints",
+        "checkpoints", "report.html",
     }  # fmt: skip
     kinds = [json.loads(line)["type"] for line in (out / "events.jsonl").read_text().splitlines()]
     assert {"step", "eval", "checkpoint", "stop"} == set(kinds)
@@ -54,7 +58,32 @@ def test_train_as_json_is_one_object(striate: Striate, color_folder: Path, tmp_p
     outcome = striate("train", color_folder, "--epochs", 1, "--out", tmp_path / "run", "--json")
     found = json.loads(outcome.out)
     assert found["part"] == "test"
+    assert found["report"] == str(tmp_path / "run" / "report.html")
     assert set(found["metrics"]) == {"top1", "top5", "macro_precision", "macro_recall", "macro_f1", "ece"}
+
+
+def test_no_report_is_written_where_none_is_wanted(
+    striate: Striate, color_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    outcome = striate("train", color_folder, "--epochs", 1, "--no-report", "--out", out)
+    assert outcome.code == 0, outcome.err
+    assert not (out / "report.html").exists()
+    assert f"striate report {out}" in outcome.out
+
+
+def test_a_report_that_fails_does_not_fail_the_training(
+    striate: Striate, color_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise DiskFull("report.html", "the disk is full", "make room")
+
+    monkeypatch.setattr("striate.api.reporting.write_text", full)
+    outcome = striate("train", color_folder, "--epochs", 1, "--out", tmp_path / "run")
+    assert outcome.code == 0
+    assert "there is no report: report.html: the disk is full" in outcome.err
+    assert "top-1" in outcome.out
+    assert f"striate report {tmp_path / 'run'}" in outcome.out
 
 
 def test_a_second_run_never_overwrites_the_first(striate: Striate, trained: Path) -> None:

@@ -1,4 +1,4 @@
-"""Grad-CAM against a second formulation, what it is asked about, and the layer that it chooses."""
+"""Grad-CAM against captum's and a second formulation, what it is asked about, and the layer it chooses."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from captum.attr import LayerGradCam
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -94,6 +95,32 @@ NETWORKS = {
     "torchvision squeezenet": lambda: striate.create("torchvision:squeezenet1_1", classes=5).eval(),
     "torchvision resnet18": lambda: striate.create("torchvision:resnet18", classes=5).eval(),
 }
+
+
+class Logits(nn.Module):
+    """A network as captum takes it: one tensor comes out."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network.dense(images)["logits"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_map_is_that_of_captum(name: str) -> None:
+    torch.manual_seed(1)
+    network = NETWORKS[name]()
+    images = picture(network)[:, :, :96, :96]
+    found = gradcam(network, images)
+    # A module that is called twice is none of captum's layers; the block around it gives the same maps.
+    layer = network.get_submodule(found.layer.removesuffix(".relu #2"))
+    method = LayerGradCam(Logits(network), layer)
+    expected = method.attribute(images.float(), found.target.label, relu_attributions=True)[0, 0].detach()
+    assert found.map.any()
+    largest = expected.max()
+    np.testing.assert_allclose(found.map / float(largest), expected / largest, atol=1e-5)
 
 
 @pytest.mark.parametrize("plus", [False, True], ids=["plain", "plus_plus"])

@@ -656,11 +656,11 @@ def report(
     look for wrong labels among all its pictures. `progress` is called with the name of what is done and two
     counts. made_by: as for `load`. What comes back is the file's path.
     """
-    from striate.api.reporting import ReportRequest, write_report
+    from striate.api.reporting import REPORT_FILE, ReportRequest, write_report
 
     place = Path(run)
     folder = place if place.is_dir() else place.parent
-    target = folder / "report.html" if out is None else Path(out)
+    target = folder / REPORT_FILE if out is None else Path(out)
     source = None if data is None else str(data)
     return write_report(ReportRequest(place, target, source, device, _name_of(made_by), folds, progress))
 

@@ -13,7 +13,7 @@ from striate.api.evidence._overlays import Stroke, as_large, enlarged, hex_of, o
 from striate.api.thumbnails import LARGE, thumbnail
 from striate.api.worked_evidence import ENTRY, Number, one_number
 from striate.data.dataset import Dataset
-from striate.data.preprocess import apply
+from striate.data.preprocess import apply, as_seen
 from striate.errors import StriateError
 from striate.reports.evidence import Gallery, Inside, Picture
 from striate.reports.tables import percent
@@ -160,10 +160,11 @@ def _at_input(predictor: Predictor, sample: Sample, example: Example, box: Seque
     """The picture as the network is given it, with the window `box` (x0 y0 x1 y1) drawn in it."""
     pixels, _ = apply(predictor.preprocess, sample.image)
     height, width, channels = pixels.shape
-    shown = np.asarray(enlarged(pixels, LARGE))
+    seen = as_seen(predictor.preprocess, pixels)
+    shown = np.asarray(enlarged(seen, LARGE))
     legend: tuple[tuple[str, str], ...] = ()
     if box is not None:
-        shown = outlined(pixels, [Stroke(np.array(box, np.float32), _WINDOW)])
+        shown = outlined(seen, [Stroke(np.array(box, np.float32), _WINDOW)])
         legend = (("the window of the number that is worked out below", hex_of(_WINDOW)),)
     size = f"{height}x{width} pixels, {'gray' if channels == 1 else 'colour'}"
     image = thumbnail(shown, "the picture at the network's input", LARGE)

@@ -36,7 +36,10 @@ from striate.runtime.predictor import Predictor, load
 if TYPE_CHECKING:
     from striate.explain.summary import Summary
 
-__all__ = ["OnStage", "ReportRequest", "gather", "summary_of", "write_report"]
+__all__ = ["REPORT_FILE", "OnStage", "ReportRequest", "gather", "summary_of", "write_report"]
+
+REPORT_FILE = "report.html"
+"""What it is called in a run folder where nobody names it."""
 
 _DOUBTED = 48  # pictures with a doubtful label that are shown
 

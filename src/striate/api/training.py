@@ -44,6 +44,7 @@ from striate.training.events import NoteEvent
 from striate.training.lock import locked
 
 if TYPE_CHECKING:
+    from striate.api.reporting import OnStage
     from striate.models.network import Network
     from striate.training.checkpoints import Checkpoint
     from striate.training.estimate import Setup
@@ -99,12 +100,15 @@ class Run:
         """The scores by name, fractions 0..1."""
         return dict(self.scores.values)
 
-    def report(self, out: str | Path | None = None) -> Path:
-        """Write all that is known of it as one HTML file, report.html in its folder if `out` is None."""
-        from striate.api.reporting import ReportRequest, write_report
+    def report(self, out: str | Path | None = None, progress: "OnStage | None" = None) -> Path:
+        """Write all that is known of it as one HTML file, report.html in its folder if `out` is None.
 
-        target = self.folder / "report.html" if out is None else Path(out)
-        return write_report(ReportRequest(self.folder, target, made_by=self.made_by))
+        `progress` is called with the name of what is done and two counts.
+        """
+        from striate.api.reporting import REPORT_FILE, ReportRequest, write_report
+
+        target = self.folder / REPORT_FILE if out is None else Path(out)
+        return write_report(ReportRequest(self.folder, target, made_by=self.made_by, progress=progress))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for `train --json` and the run's metrics.json."""

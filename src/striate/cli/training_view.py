@@ -1,6 +1,7 @@
 """What a person sees of a training run: the plan, the progress, the outcome."""
 
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -13,11 +14,13 @@ from striate.cli.terminal import (
     ACCENT,
     data_console,
     duration,
+    is_first_process,
     message_console,
     percent,
     print_labelled,
     sparkline,
 )
+from striate.errors import Interrupted, StriateError
 
 __all__ = ["TrainingView"]
 
@@ -133,7 +136,7 @@ class TrainingView:
         self.last_line = time.monotonic()
 
     def outcome(self, run: "api.Run") -> None:
-        """The measured outcome and what to do next, on stdout."""
+        """The measured outcome, on stdout."""
         self._stop_bar()
         console = data_console()
         console.print()
@@ -148,9 +151,33 @@ class TrainingView:
         )
         print_labelled(console, "test", [unseen, score_line(run.scores), *mistakes(run.scores)])
         print_labelled(console, "took", [duration(run.seconds)])
+
+    def report(self, run: "api.Run") -> Path | None:
+        """The page that shows `run`, written now; None where that fails, which the reader is told."""
+        if not is_first_process():
+            return None
+        try:
+            return run.report(progress=self._stage)
+        except Interrupted:
+            raise
+        except StriateError as error:
+            print_labelled(self.console, "note", [f"there is no report: {error}"], "yellow")
+            return None
+        finally:
+            self._stop_bar()
+
+    def next(self, run: "api.Run", page: Path | None) -> None:
+        """Where the report is, and what to do next, on stdout."""
+        console = data_console()
+        if page is not None:
+            print_labelled(console, "report", [str(page)])
         console.print()
-        print_labelled(console, "next", _next(run))
+        print_labelled(console, "next", _next(run, page))
         console.print()
+
+    def _stage(self, name: str, done: int, total: int) -> None:
+        if self.bar is not None:
+            self._show(name, done, total, "pictures for the report")
 
     def _show(self, title: str, done: int, total: int, text: str) -> None:
         assert self.bar is not None
@@ -184,13 +211,16 @@ def _bar(console: Any) -> Progress:
     )
 
 
-def _next(run: "api.Run") -> list[str]:
+def _next(run: "api.Run", page: Path | None) -> list[str]:
     """Commands to try now, each with what it shows."""
     commands = {
         f"striate predict {run.folder} PHOTO.jpg": "what is on a picture",
+        f"striate explain {run.folder} PHOTO.jpg": "why it says so",
         f"striate eval {run.folder}": "every class in detail",
         f"striate report {run.folder}": "all of it as a page, with pictures",
         f"striate explain-config {run.folder}": "every setting and its origin",
     }
+    if page is not None:
+        del commands[f"striate report {run.folder}"]
     width = max(map(len, commands))
     return [f"{command:<{width}}   {shows}" for command, shows in commands.items()]

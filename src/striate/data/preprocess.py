@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from striate.errors import DataError, UsageError
 from striate.structures import Geometry, Image, Preprocess
 
-__all__ = ["Plan", "Resize", "apply", "planned"]
+__all__ = ["Plan", "Resize", "apply", "as_seen", "planned"]
 
 Resize = Callable[[Image, tuple[int, int]], Image]
 """A picture (H, W, 3) at a size (h, w), fresh."""
@@ -67,6 +67,13 @@ def apply(spec: Preprocess, image: Image, resize: Resize | None = None) -> tuple
         top=plan.top,
     )
     return _padded(_place(resized, plan, spec), spec), geometry
+
+
+def as_seen(spec: Preprocess, image: Image) -> Image:
+    """`image` (H, W, spec.channels), as `apply` gives it, for people: gray or RGB."""
+    if spec.color != "hsv":
+        return image
+    return np.array(PIL.Image.fromarray(image, "HSV").convert("RGB"))
 
 
 def _resized(spec: Preprocess, image: Image, size: tuple[int, int]) -> PIL.Image.Image:

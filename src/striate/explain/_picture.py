@@ -1,9 +1,9 @@
 """A network's input as a picture that people can look at."""
 
 import numpy as np
-from PIL import Image as PillowImage
 from torch import Tensor
 
+from striate.data.preprocess import as_seen
 from striate.errors import UsageError
 from striate.explain._sheet import visible
 from striate.models.network import Network
@@ -32,9 +32,7 @@ def seen_by(module: object, images: Tensor) -> Image:
     values = images[0].detach().permute(1, 2, 0).cpu().double().numpy()
     if isinstance(module, Network):
         pixels = np.rint(values.clip(0, 255)).astype(np.uint8)
-        if module.preprocess.color == "hsv":
-            return np.array(PillowImage.fromarray(pixels, "HSV").convert("RGB"))
-        return visible(pixels)
+        return visible(as_seen(module.preprocess, pixels))
     if values.shape[2] != 3:
         values = values.mean(2, keepdims=True)
     low, high = float(values.min()), float(values.max())

@@ -22,9 +22,18 @@ from striate.errors import UsageError
 @click.option(
     "--inexact", is_flag=True, help="With --resume: go on even if data, versions or device are others."
 )
+@click.option(
+    "--report/--no-report", "reports", default=True, help="Also write report.html in the run's folder. [on]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON object.")
 def command(
-    data: str | None, find_lr: bool, resume: str | None, inexact: bool, as_json: bool, **choices: Any
+    data: str | None,
+    find_lr: bool,
+    resume: str | None,
+    inexact: bool,
+    reports: bool,
+    as_json: bool,
+    **choices: Any,
 ) -> None:
     """Train on DATA: a folder, a zip, a CSV of labels, or a name such as `digits`.
 
@@ -61,10 +70,13 @@ def command(
         for event in plan.events():
             view.event(event)
         run = plan.finish()
+        if not as_json:
+            view.outcome(run)
+        page = view.report(run) if reports else None
     if as_json:
-        emit_json(run.to_dict())
+        emit_json({**run.to_dict(), "report": page and str(page)})
     else:
-        view.outcome(run)
+        view.next(run, page)
 
 
 def _new_plan(
