@@ -282,6 +282,27 @@ def test_mask_goes_where_the_pixels_go(spec: Preprocess, height: int, width: int
         assert np.abs(moved - output[..., channel])[inner, inner].max() <= 1
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("color", ["rgb", "gray", "hsv"])
+@pytest.mark.parametrize("fit", ["crop", "letterbox", "none"])
+def test_a_picture_of_pillows_gives_the_pixels_of_its_array(fit: Any, color: Any, mode: str) -> None:
+    one = (0.5,) if color == "gray" else (0.5, 0.5, 0.5)
+    spec = Preprocess((9, 9), fit, color=color, mean=one, std=one)
+    image = noise(20, 31) if mode == "RGB" else noise(20, 31)[:, :, :1]
+    pillow = PIL.Image.fromarray(image if mode == "RGB" else image[:, :, 0])
+    found, geometry = apply(spec, pillow)
+    expected, same = apply(spec, image)
+    np.testing.assert_array_equal(found, expected)
+    assert geometry == same
+    assert found.flags.writeable
+    assert found.flags.c_contiguous
+
+
+def test_a_picture_of_pillows_in_another_mode_is_refused() -> None:
+    with pytest.raises(DataError, match="mode RGBA, 4 x 3"):
+        apply(Preprocess(), PIL.Image.new("RGBA", (4, 3)))
+
+
 @settings(max_examples=60, deadline=None)
 @given(spec=specs(), height=SIDES, width=SIDES, channels=st.sampled_from([1, 3]))
 def test_output_is_fresh_contiguous_and_of_the_stated_size(

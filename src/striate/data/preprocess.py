@@ -35,26 +35,22 @@ class Plan:
     left: int
 
 
-def apply(spec: Preprocess, image: Image, resize: Resize | None = None) -> tuple[Image, Geometry]:
+def apply(
+    spec: Preprocess, image: Image | PIL.Image.Image, resize: Resize | None = None
+) -> tuple[Image, Geometry]:
     """The network's input for `image` and where its pixels went: fresh uint8 (H, W, spec.channels).
 
-    `image` is uint8 (H, W, 1 or 3) as `decode_image` gives it. Gray is ITU-R 601 luma; hue is made after
-    resizing, since the mean of two hues is not a hue. For `crop`, sizes and cuts are torchvision's
-    `Resize(resize_to)` and `CenterCrop`; for `shorter`, those of its detectors; in `letterbox` an odd
-    pixel of padding goes to the right or bottom. `Geometry.input` leaves out the padding of `pad_to`.
-    `resize`, which is for training alone, takes the place of the filter where `image` has the spec's colour.
-    Raises DataError for a picture that is none, or so long and thin that it would grow beyond
-    MAX_RESIZED_PIXELS.
+    `image` is uint8 (H, W, 1 or 3) as `decode_image` gives it, or what `decode_picture` gives. Gray is ITU-R
+    601 luma; hue is made after resizing, since the mean of two hues is not a hue. For `crop`, sizes and cuts
+    are torchvision's `Resize(resize_to)` and `CenterCrop`; for `shorter`, those of its detectors; in
+    `letterbox` an odd pixel of padding goes to the right or bottom. `Geometry.input` leaves out the padding
+    of `pad_to`. `resize`, which is for training alone, takes the place of the filter where `image` is an
+    array that has the spec's colour. Raises DataError for a picture that is none, or so long and thin that
+    it would grow beyond MAX_RESIZED_PIXELS.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3) or image.size == 0:
-        raise DataError(
-            "preprocess",
-            f"a picture is uint8 (H, W, 1 or 3), got {image.dtype} {image.shape}",
-            "use decode_image",
-        )
-    height, width = image.shape[:2]
+    height, width = _size_of(image)
     plan = planned(spec, height, width)
-    if resize is not None and spec.color == "rgb" and image.shape[2] == 3:
+    if resize is not None and spec.color == "rgb" and isinstance(image, np.ndarray) and image.shape[2] == 3:
         resized = resize(image, plan.resized)
     else:
         resized = np.asarray(_resized(spec, image, plan.resized))
@@ -69,6 +65,19 @@ def apply(spec: Preprocess, image: Image, resize: Resize | None = None) -> tuple
     return _padded(_place(resized, plan, spec), spec), geometry
 
 
+def _size_of(image: Image | PIL.Image.Image) -> tuple[int, int]:
+    """Height and width. Raises DataError for what is no picture."""
+    if isinstance(image, np.ndarray):
+        is_picture = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] in (1, 3) and image.size
+        size, told = image.shape[:2], f"{image.dtype} {image.shape}"
+    else:
+        is_picture = image.mode in ("L", "RGB") and image.width and image.height
+        size, told = (image.height, image.width), f"mode {image.mode}, {image.width} x {image.height}"
+    if not is_picture:
+        raise DataError("preprocess", f"a picture is uint8 (H, W, 1 or 3), got {told}", "use decode_image")
+    return size[0], size[1]
+
+
 def as_seen(spec: Preprocess, image: Image) -> Image:
     """`image` (H, W, spec.channels), as `apply` gives it, for people: gray or RGB."""
     if spec.color != "hsv":
@@ -76,7 +85,7 @@ def as_seen(spec: Preprocess, image: Image) -> Image:
     return np.array(PIL.Image.fromarray(image, "HSV").convert("RGB"))
 
 
-def _resized(spec: Preprocess, image: Image, size: tuple[int, int]) -> PIL.Image.Image:
+def _resized(spec: Preprocess, image: Image | PIL.Image.Image, size: tuple[int, int]) -> PIL.Image.Image:
     resized = _resize(_to_color(spec, image), size, spec)
     return resized.convert("HSV") if spec.color == "hsv" else resized
 
@@ -164,13 +173,17 @@ def _divide_rounding(numerator: int, denominator: int) -> int:
     return (2 * numerator + denominator) // (2 * denominator)
 
 
-def _to_color(spec: Preprocess, image: Image) -> PIL.Image.Image:
+def _to_color(spec: Preprocess, image: Image | PIL.Image.Image) -> PIL.Image.Image:
     """`image` as L where the spec asks for gray, else as RGB; a gray picture repeats its channel."""
-    pixels = np.ascontiguousarray(image)
-    source = PIL.Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    source = image if isinstance(image, PIL.Image.Image) else _as_pillow(image)
     mode = "L" if spec.color == "gray" else "RGB"
     # To convert to the same mode is one more copy.
     return source if source.mode == mode else source.convert(mode)
+
+
+def _as_pillow(image: Image) -> PIL.Image.Image:
+    pixels = np.ascontiguousarray(image)
+    return PIL.Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
 _FILTERS = {

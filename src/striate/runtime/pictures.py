@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageOps
 
-from striate.data.decode import decode_image
+from striate.data.decode import as_pixels, decode_image, decode_picture
 from striate.data.preprocess import apply
 from striate.errors import DataError, UsageError
 from striate.structures import Geometry, Image, Preprocess, Sample
@@ -56,22 +56,24 @@ def prepare(preprocess: Preprocess | None, source: Source, index: int | None = N
     `index` is its place among others.
     """
     key = _key(source, index)
+    decoded: Image | PillowImage.Image
     if isinstance(source, Sample):
-        image = source.image
+        decoded = source.image
     else:
-        image = _decoded(source[1] if isinstance(source, tuple) else source, key)
+        decoded = _decoded(source[1] if isinstance(source, tuple) else source, key)
     if preprocess is None:
+        image = as_pixels(decoded)
         size = (image.shape[0], image.shape[1])
         return Prepared(key, image, Geometry(size, size))
     try:
-        prepared, geometry = apply(preprocess, image)
+        prepared, geometry = apply(preprocess, decoded)
     except DataError as error:  # preprocessing knows no file names
         raise DataError(key, error.what, error.fix) from None
     if not preprocess.proposals:
         return Prepared(key, prepared, geometry)
     from striate.data.proposals import in_input, proposals
 
-    found = in_input(proposals(image, preprocess.proposals), geometry)
+    found = in_input(proposals(as_pixels(decoded), preprocess.proposals), geometry)
     return Prepared(key, prepared, geometry, {"proposals": found})
 
 
@@ -100,7 +102,7 @@ def _key(source: Source, index: int | None) -> str:
     return str(name) or (f"<{kind}>" if index is None else f"<{kind} {index}>")
 
 
-def _decoded(picture: Picture, key: str) -> Image:
+def _decoded(picture: Picture, key: str) -> Image | PillowImage.Image:
     if isinstance(picture, PillowImage.Image):
         try:
             with _pil_reading:
@@ -109,7 +111,9 @@ def _decoded(picture: Picture, key: str) -> Image:
             raise DataError(
                 key, f"its pixels cannot be read ({error})", "give an intact one, as RGB"
             ) from None
-    return decode_image(picture, name=key)
+    if isinstance(picture, np.ndarray):
+        return decode_image(picture, name=key)
+    return decode_picture(picture, name=key)
 
 
 def _pixels(picture: PillowImage.Image) -> Image | bytes:
