@@ -27,7 +27,8 @@ def mistakes(scores: Any, count: int = 3) -> Iterator[str]:
     if not pairs:
         yield "no mistakes"
     for truth, predicted, often in pairs:
-        yield f"{truth} taken for {predicted}: {often:,} {scores.unit}"
+        unit = scores.unit if often > 1 else scores.unit.removesuffix("s")
+        yield f"{truth} taken for {predicted}: {often:,} {unit}"
 
 
 class EvalView(CountingView):

@@ -177,7 +177,7 @@ class TrainingView:
 
     def _stage(self, name: str, done: int, total: int) -> None:
         if self.bar is not None:
-            self._show(name, done, total, "pictures for the report")
+            self._show("report", done, total, name)
 
     def _show(self, title: str, done: int, total: int, text: str) -> None:
         assert self.bar is not None
