@@ -15,7 +15,7 @@ spread from the first to the last, whether the pixels that the gradient of the m
 that `summary` states.
 
 Every row is written as soon as it is there, and a second run goes on behind them; --again does them anew.
-About an hour and a half on one core, and up to 8 GB of memory for the large ones.
+About twenty minutes on one core, and up to 8 GB of memory for the large ones.
 """
 
 import argparse
