@@ -79,6 +79,13 @@ def test_our_own_macs_are_half_of_torchs_flops(name: str) -> None:
     assert 2 * own(name).macs == counter.get_total_flops()
 
 
+def test_the_number_of_a_call_may_be_asked_for_without_its_space() -> None:
+    found = own("resnet18")
+    node = found.find("layer1.0.relu#2")
+    assert node is found.find("layer1.0.relu #2")
+    assert node.call == "layer1.0.relu #2"
+
+
 def test_the_conv_of_a_block_by_hand() -> None:
     node = own("resnet18").find("layer2.0.conv1")
     assert (node.input_shape, node.output_shape) == ((64, 56, 56), (128, 28, 28))

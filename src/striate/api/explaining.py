@@ -414,10 +414,7 @@ class _Parts:
         )
 
     def _map_size(self, layer: str) -> tuple[int, int]:
-        from striate.explain.nodes import unspaced
-
-        named = {unspaced(node.call): node for node in self.summary.nodes}
-        node = named.get(unspaced(layer)) or self.summary.find(layer)
+        node = self.summary.find(layer)
         shape = node.output_shape or ()
         if len(shape) != 3:
             raise UsageError(layer, f"its output is {shape}, no map", "choose a layer with maps")

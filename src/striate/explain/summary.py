@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from striate.errors import UnknownName, UsageError
-from striate.explain.nodes import Node, tree_of
+from striate.explain.nodes import Node, tree_of, unspaced
 from striate.explain.rows import COLUMNS, rows_of, short, times
 from striate.explain.table import Table, laid_out
 from striate.explain.trace import Trace, trace
@@ -51,11 +51,11 @@ class Summary:
         return tuple(node for _, node in self.root.walk())
 
     def find(self, call: str) -> Node:
-        """The node named `call`, such as "layer1.0.conv2". Raises UnknownName with the nearest."""
-        named = {node.call: node for node in self.nodes}
-        if call not in named:
-            raise UnknownName(f"{self.name} layer", call, [name for name in named if name])
-        return named[call]
+        """The node named `call`: "layer1.0.conv2", "relu #2". Raises UnknownName with the nearest."""
+        named = {unspaced(node.call): node for node in self.nodes}
+        if unspaced(call) not in named:
+            raise UnknownName(f"{self.name} layer", call, [node.call for node in self.nodes if node.call])
+        return named[unspaced(call)]
 
     def why(self, call: str) -> str:
         """The sums behind the numbers of one call, worked out with its own numbers."""
