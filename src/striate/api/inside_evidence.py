@@ -13,7 +13,7 @@ from striate.api.evidence._overlays import Stroke, as_large, enlarged, hex_of, o
 from striate.api.thumbnails import LARGE, thumbnail
 from striate.api.worked_evidence import ENTRY, Number, one_number
 from striate.data.dataset import Dataset
-from striate.data.preprocess import apply, as_seen
+from striate.data.preprocess import apply
 from striate.errors import StriateError
 from striate.reports.evidence import Gallery, Inside, Picture
 from striate.reports.tables import percent
@@ -158,6 +158,8 @@ def _unseen(predictor: Predictor, sample: Sample, example: Example, why: str) ->
 
 def _at_input(predictor: Predictor, sample: Sample, example: Example, box: Sequence[float] | None) -> Gallery:
     """The picture as the network is given it, with the window `box` (x0 y0 x1 y1) drawn in it."""
+    from striate.explain.colours import as_seen
+
     pixels, _ = apply(predictor.preprocess, sample.image)
     height, width, channels = pixels.shape
     seen = as_seen(predictor.preprocess, pixels)

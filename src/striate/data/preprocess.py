@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from striate.errors import DataError, UsageError
 from striate.structures import Geometry, Image, Preprocess
 
-__all__ = ["Plan", "Resize", "apply", "as_seen", "planned"]
+__all__ = ["Plan", "Resize", "apply", "planned"]
 
 Resize = Callable[[Image, tuple[int, int]], Image]
 """A picture (H, W, 3) at a size (h, w), fresh."""
@@ -76,13 +76,6 @@ def _size_of(image: Image | PIL.Image.Image) -> tuple[int, int]:
     if not is_picture:
         raise DataError("preprocess", f"a picture is uint8 (H, W, 1 or 3), got {told}", "use decode_image")
     return size[0], size[1]
-
-
-def as_seen(spec: Preprocess, image: Image) -> Image:
-    """`image` (H, W, spec.channels), as `apply` gives it, for people: gray or RGB."""
-    if spec.color != "hsv":
-        return image
-    return np.array(PIL.Image.fromarray(image, "HSV").convert("RGB"))
 
 
 def _resized(spec: Preprocess, image: Image | PIL.Image.Image, size: tuple[int, int]) -> PIL.Image.Image:

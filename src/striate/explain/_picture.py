@@ -3,9 +3,9 @@
 import numpy as np
 from torch import Tensor
 
-from striate.data.preprocess import as_seen
 from striate.errors import UsageError
 from striate.explain._sheet import visible
+from striate.explain.colours import as_seen
 from striate.models.network import Network
 from striate.structures import Image
 

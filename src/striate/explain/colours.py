@@ -1,16 +1,18 @@
 """Numbers as colours: viridis from the least to the largest, blue over white to orange around 0.
 
 Both are read by colour-blind eyes and in gray: lightness alone tells the order, on either side of 0.
+A picture is shown in colours of its own, in whatever form a network takes them.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 
-from striate.structures import Image
+from striate.structures import Image, Preprocess
 
-__all__ = ["NOT_FINITE", "Scale", "coloured"]
+__all__ = ["NOT_FINITE", "Scale", "as_seen", "coloured"]
 
 # Viridis at nine places in equal steps (van der Walt and Smith 2015, CC0).
 _VIRIDIS = (
@@ -61,3 +63,10 @@ def coloured(shares: NDArray[np.floating], anchors: tuple[tuple[int, int, int], 
     channels = [np.interp(shares, places, [anchor[channel] for anchor in anchors]) for channel in range(3)]
     colors: Image = np.rint(np.stack(channels, -1)).astype(np.uint8)
     return colors
+
+
+def as_seen(spec: Preprocess, image: Image) -> Image:
+    """A network's input (H, W, spec.channels), uint8, for people: gray or RGB."""
+    if spec.color != "hsv":
+        return image
+    return np.array(PIL.Image.fromarray(image, "HSV").convert("RGB"))
