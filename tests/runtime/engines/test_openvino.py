@@ -251,6 +251,56 @@ os.kill(os.getpid(), signal.SIGINT)
     assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
 
 
+def test_the_first_calls_of_two_threads_do_not_wait_for_each_other(write_onnx: WriteOnnx) -> None:
+    # The first thread computes for longer than a turn and goes on without a pause to what OpenVINO does in a
+    # first call, so the second, which waits for its turn by then, gets it in the middle of that.
+    program = f"""
+import sys, threading, time
+from collections import deque
+from functools import partial
+from operator import call
+import numpy as np
+from striate.runtime.predictor import load
+from striate.runtime.unreported import unreported
+engine = load({str(write_onnx())!r}, engine="openvino").engine
+table = unreported("openvino").Type.f32.to_dtype
+images = np.zeros((1, 3, 8, 8), np.uint8)
+sys.setswitchinterval(0.02)
+def second():
+    time.sleep(0.05)
+    engine.dense(dict(images=images))
+def first():
+    deque(map(call, [partial(sum, range(2 * 10**7)), table]))
+threads = [threading.Thread(target=target) for target in (second, first)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("done")
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, env=path_of(), timeout=60)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_threads_that_ask_at_once_share_a_core() -> None:
+    program = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from striate.runtime.unreported import openvino_core, unreported
+unreported("openvino")
+barrier = Barrier(8)
+sys.setswitchinterval(1e-6)
+with ThreadPoolExecutor(8) as threads:
+    cores = list(threads.map(lambda _: barrier.wait() * 0 or openvino_core(), range(8)))
+print(len(set(map(id, cores))))
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, env=path_of(), timeout=60)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
 def test_a_reporter_that_others_imported_is_silenced(monkeypatch: pytest.MonkeyPatch) -> None:
     class Telemetry:
         def send_event(self, *_: object) -> None:
