@@ -31,13 +31,14 @@ import statistics
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import torch
 from few_pictures import write_pictures
 from rows import known, page_options, parsed, write
-from tables import devices, table
+from tables import measured_on, table
 
 import striate
 from striate import models
@@ -223,7 +224,7 @@ def page(found: Mapping[str, Any], overfit: Path) -> str:
         "",
         *table(HEAD, [cells(row) for row in in_order(found["rows"])]),
         "",
-        *devices(found),
+        *measured_on(found, itemgetter("label")),
         "",
         "A row that begins with ↳ is the same network as another library writes it, trained by the same "
         "trainer with the same recipe; its starting weights are drawn in that library's way.",

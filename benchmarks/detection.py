@@ -21,12 +21,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import torch
 from rows import known, page_options, parsed, write
-from tables import devices, table
+from tables import measured_on, table
 from torchvision_detectors import MAKERS, TorchvisionDetector
 
 import striate
@@ -204,7 +205,7 @@ def page(found: Mapping[str, Any]) -> str:
         "",
         *table(HEAD, [cells(row) for row in found["rows"]]),
         "",
-        *devices(found),
+        *measured_on(found, itemgetter("network")),
         "",
     ]
     return "\n".join(lines)

@@ -28,7 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from importlib.metadata import version
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ import torch
 from numpy.typing import NDArray
 from rows import known, page_options, parsed, write
 from runtime_models import settle
-from tables import table
+from tables import measured_on, table
 
 import striate
 from striate import api, models
@@ -64,9 +64,8 @@ Arrays = Mapping[str, NDArray[Any]]
 def main() -> None:
     """Measure and write."""
     options = arguments()
-    found = known(options, __doc__, pictures=options.pictures)
+    found = known(options, __doc__, ("onnx", "onnxruntime"), pictures=options.pictures)
     if not options.page_only:
-        found["machine"]["versions"] |= {name: version(name) for name in ("onnx", "onnxruntime")}
         measure(found, wanted(options.networks), pictures_of(options), options)
     options.page.parent.mkdir(exist_ok=True)
     options.page.write_text(page(found))
@@ -234,8 +233,7 @@ HEAD = ("network", "input", "export s", "MB", "dense", "results", "ms torch", "m
 
 def page(found: Row) -> str:
     """The page about all exports, every figure from the JSON file."""
-    machine, settings, rows = found["machine"], found["settings"], found["rows"]
-    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    settings, rows = found["settings"], found["rows"]
     agreeing = sum(not row["problems"] for row in rows if "not_run" not in row)
     return "\n".join(
         [
@@ -247,7 +245,7 @@ def page(found: Row) -> str:
             f"{settings['data']}: what ONNX Runtime says beside what torch says. {agreeing} of {len(rows)} "
             "agree within the tolerances of `striate export`.",
             "",
-            f"{machine['cpu']}, {machine['cores']} cores; {versions}.",
+            *measured_on(found, itemgetter("network")),
             "",
             *sections(rows),
         ]

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,26 +33,39 @@ def parsed(parser: argparse.ArgumentParser, asked: str) -> argparse.Namespace:
     return options
 
 
-def known(options: argparse.Namespace, what: str | None, **budget: Any) -> dict[str, Any]:
+def known(
+    options: argparse.Namespace, what: str | None, packages: Iterable[str] = (), **budget: Any
+) -> dict[str, Any]:
     """What the file holds, or the beginning of it; rows to be added to must have the same budget.
 
-    `what` is the benchmark's description, of which the first line is kept.
+    `what` is the benchmark's description, of which the first line is kept; the versions of `packages` stand
+    beside those of PACKAGES.
     """
     if options.page_only:
         alone: dict[str, Any] = json.loads(options.out.read_text())
         return alone
     settings = {"data": Path(options.data).stem, **budget, "seed": 0}
-    return begun(options, (what or "").partition("\n")[0], settings)
+    return begun(options, (what or "").partition("\n")[0], settings, (*PACKAGES, *packages))
 
 
-def begun(options: argparse.Namespace, what: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What `options.out` will hold, with the rows that it holds already, which must be of these settings."""
-    return {
-        "what": what,
-        "settings": settings,
-        "machine": machine() | {"versions": {package: version(package) for package in PACKAGES}},
-        "rows": rows_of(options.out, settings, options.again) or [],
-    }
+def begun(
+    options: argparse.Namespace, what: str, settings: Mapping[str, Any], packages: Iterable[str]
+) -> dict[str, Any]:
+    """What `options.out` will hold, with the rows that it holds already, which must be of these settings.
+
+    `machine` is this one; a row of another machine, or of other versions, has its own `machine`.
+    """
+    here = machine() | {"versions": {package: version(package) for package in packages}}
+    rows = rows_of(options.out, settings, options.again) or []
+    if rows:
+        before = json.loads(options.out.read_text())["machine"]
+        rows = [_named({"machine": before} | row, here) for row in rows]
+    return {"what": what, "settings": settings, "machine": here, "rows": rows}
+
+
+def _named(row: dict[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
+    """`row` without its `machine` where that is `here`."""
+    return {key: value for key, value in row.items() if key != "machine" or value != here}
 
 
 def rows_of(path: Path, settings: Mapping[str, Any], again: bool) -> Any:

@@ -42,7 +42,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -84,9 +83,8 @@ class Workshop:
 def main() -> None:
     """Measure and write."""
     options = arguments()
-    found = known(options, __doc__, pairs=options.pairs, photos=options.photos)
+    found = known(options, __doc__, present_engines(), pairs=options.pairs, photos=options.photos)
     if not options.page_only:
-        found["machine"]["versions"] |= engine_versions()
         with tempfile.TemporaryDirectory() as folder:
             shop = set_up(options, Path(folder))
             for section, subject, measure in wanted(options, shop):
@@ -203,9 +201,9 @@ def present_targets() -> tuple[str, ...]:
     return tuple(name for name in TARGETS if find_spec(needs[name]))
 
 
-def engine_versions() -> dict[str, str]:
-    """Of the engines that are installed."""
-    return {name: version(name) for name in ("onnxruntime", "openvino", "nncf") if find_spec(name)}
+def present_engines() -> tuple[str, ...]:
+    """The packages of engines that are installed."""
+    return tuple(name for name in ("onnxruntime", "openvino", "nncf") if find_spec(name))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from runtime_ways import OURS
-from tables import table
+from tables import measured_on, table
 
 __all__ = ["page"]
 
@@ -13,8 +13,7 @@ Row = Mapping[str, Any]
 
 def page(found: Row) -> str:
     """The whole page."""
-    settings, machine = found["settings"], found["machine"]
-    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    settings = found["settings"]
     by_section: dict[str, list[Row]] = {}
     for row in found["rows"]:
         by_section.setdefault(row["section"], []).append(row)
@@ -23,7 +22,7 @@ def page(found: Row) -> str:
         "",
         "Written by `benchmarks/runtime.py`; do not edit. How each figure is measured is told there.",
         "",
-        f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}; {versions}.",
+        *measured_on(found, lambda row: f"{row['section']} of {row['subject']}"),
         "",
     ]
     sections = {"processes": processes, "memory": memory, "int8": int8, "environment": environment}

@@ -23,13 +23,14 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import torch
 from classification import speed
 from rows import known, page_options, parsed, write
-from tables import devices, table
+from tables import measured_on, table
 
 import striate
 from striate import models
@@ -205,7 +206,7 @@ def page(found: Mapping[str, Any], isbi: Path) -> str:
         "",
         *table(HEAD, [cells(row) for row in found["rows"]]),
         "",
-        *devices(found),
+        *measured_on(found, itemgetter("label")),
         "",
     ]
     if isbi.exists():

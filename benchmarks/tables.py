@@ -1,9 +1,10 @@
 """Tables and what stands below them, on pages that are made of results."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = ["devices", "table"]
+__all__ = ["measured_on", "table"]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -24,9 +25,18 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
     )
 
 
-def devices(found: Mapping[str, Any]) -> Iterator[str]:
-    """On what and with what it was measured."""
-    computed = ", ".join(sorted({row["device"] for row in found["rows"]}))
-    if computed:
-        versions = ", ".join(f"{name} {number}" for name, number in found["machine"]["versions"].items())
-        yield f"Measured on {found['machine']['cpu']}: {computed}; {versions}."
+def measured_on(found: Mapping[str, Any], name_of: Callable[[Mapping[str, Any]], str]) -> Iterator[str]:
+    """On what and with what it was measured: a line, or one for each machine with the names of its rows."""
+    machines: dict[str, list[Mapping[str, Any]]] = {}
+    for row in found["rows"]:
+        machines.setdefault(json.dumps(row.get("machine", found["machine"])), []).append(row)
+    for written, rows in machines.items():
+        its = json.loads(written)
+        told = f"{its['cpu']}, {its['cores']} cores, Python {its['python']}"
+        computed = sorted({row["device"] for row in rows if "device" in row})
+        versions = [f"{name} {number}" for name, number in its["versions"].items()]
+        line = "; ".join(", ".join(part) for part in ([told], computed, versions) if part)
+        if len(machines) > 1:
+            yield f"- {', '.join(map(name_of, rows))}: {line}."
+        else:
+            yield f"Measured on {line}."

@@ -23,6 +23,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +32,7 @@ import timm
 import torch
 import torchvision
 from rows import known, page_options, parsed, write
-from tables import table
+from tables import measured_on, table
 from torch import Tensor, nn
 
 from striate import models
@@ -245,8 +246,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
             ("network", "input", "numbers", "difference", "left", "fields"), list(map(cells, own))
         )
     yield ""
-    versions = ", ".join(f"{name} {number}" for name, number in found["machine"]["versions"].items())
-    yield f"Measured on {found['machine']['cpu']}; {versions}."
+    yield from measured_on(found, itemgetter("network"))
 
 
 def cells(row: Row) -> tuple[str, ...]:
