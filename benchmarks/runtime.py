@@ -50,7 +50,7 @@ import runtime_page
 from rows import known, page_options, parsed, write
 from runtime_environment import environment
 from runtime_int8 import int8_accuracy
-from runtime_latency import BY_HAND, CHANNELS_LAST, EAGER, RUNTIME, VINO, in_memory
+from runtime_latency import BY_HAND, CHANNELS_LAST, EAGER, RUNTIME, VINO, WINOGRAD, in_memory
 from runtime_models import CASES, Case, Files, made, quantised, with_onnx
 from runtime_race import TRIAL, Track, raced
 from runtime_ways import OURS, ways_of
@@ -173,6 +173,8 @@ def memory_row(case: Case, shop: Workshop, rounds: int) -> Row:
         BY_HAND: files.onnx,
         VINO: files.onnx,
     }
+    if files.winograd is not None:
+        paths[WINOGRAD] = files.winograd
     for target, engine in (("onnx", RUNTIME), ("openvino", VINO)):
         if target in present_targets():
             paths[f"{engine} int8"] = quantised(target, files, shop.photos)

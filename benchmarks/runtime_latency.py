@@ -23,11 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 from runtime_processes import peak_megabytes
 
-__all__ = ["CHANNELS_LAST", "EAGER", "ENGINES", "in_memory"]
+__all__ = ["BY_HAND", "CHANNELS_LAST", "EAGER", "ENGINES", "RUNTIME", "VINO", "WINOGRAD", "in_memory"]
 
 EAGER, CHANNELS_LAST = "PyTorch eager", "PyTorch eager, channels_last"
 RUNTIME, BY_HAND, VINO = "ONNX Runtime", "ONNX Runtime, default session", "OpenVINO"
-ENGINES = (EAGER, CHANNELS_LAST, RUNTIME, BY_HAND, VINO, f"{RUNTIME} int8", f"{VINO} int8")
+WINOGRAD = "ONNX Runtime, Winograd"
+ENGINES = (EAGER, CHANNELS_LAST, RUNTIME, BY_HAND, WINOGRAD, VINO, f"{RUNTIME} int8", f"{VINO} int8")
 BATCHES = (1, 16)
 TIMES_EAGER = 2.5  # of int8, aimed at for ResNet-18
 SECONDS = 1.0  # of each measurement

@@ -17,6 +17,7 @@ import striate
 from striate import models
 from striate.data.decode import decode_image
 from striate.data.preprocess import apply
+from striate.errors import ModelError
 from striate.export import targets
 from striate.modelfile import read_card
 from striate.models.network import Network
@@ -69,6 +70,7 @@ class Files:
     model: Path  # the model file
     classes: int
     onnx: Path | None = None
+    winograd: Path | None = None  # ONNX as well; of networks that gain by it
     torchvision: Path | None = None  # a state dict
     timm: Path | None = None
     plain_onnx: Path | None = None  # torchvision's network as torch.onnx.export writes it
@@ -99,8 +101,12 @@ def made(case: Case, photos: Sequence[Path], folder: Path) -> Files:
 
 
 def with_onnx(files: Files) -> Files:
-    """The same files and the network's ONNX beside them."""
-    return replace(files, onnx=exported("onnx", files))
+    """The same files and the network's ONNX beside them, as it is and by Winograd."""
+    try:
+        quick = exported("winograd", files).rename(files.model.with_name("winograd.onnx"))
+    except ModelError:  # it has nothing that gains
+        quick = None
+    return replace(files, onnx=exported("onnx", files), winograd=quick)
 
 
 def exported(name: str, files: Files) -> Path:

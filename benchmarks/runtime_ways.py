@@ -8,9 +8,10 @@ from pathlib import Path
 
 from runtime_models import Case, Files
 
-__all__ = ["LOOP", "OURS", "TORCHVISION", "Way", "ways_of"]
+__all__ = ["LOOP", "OURS", "TORCHVISION", "WINOGRAD", "Way", "ways_of"]
 
 OURS = "striate, ONNX Runtime"
+WINOGRAD = "striate, ONNX Runtime, Winograd"
 TORCHVISION = "torchvision"
 LOOP = "ONNX Runtime, simple loop"
 PEERS = Path(__file__).parent / "runtime_peers"
@@ -62,6 +63,8 @@ def striate_ways(case: Case, files: Files) -> Iterator[Way]:
         "striate, OpenVINO": (str(files.onnx), "--engine", "openvino"),
         "striate, PyTorch": (str(files.model),),
     }
+    if files.winograd is not None:
+        models[WINOGRAD] = (str(files.winograd),)
     if find_spec("openvino") is None:
         del models["striate, OpenVINO"]
     for name, (model, *options) in models.items():

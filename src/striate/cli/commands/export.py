@@ -9,7 +9,9 @@ from striate.cli.group import Verb
 
 @click.command(cls=Verb, short_help="Write a model for ONNX Runtime or OpenVINO, and prove it.")
 @click.argument("model")
-@click.option("--to", default="onnx", show_default=True, help="What to write: onnx, openvino or torch.")
+@click.option(
+    "--to", default="onnx", show_default=True, help="What to write: onnx, openvino, torch or winograd."
+)
 @click.option("--out", type=click.Path(), help="File to write. [beside the model file]")
 @click.option(
     "--data", help="Pictures for the proof. [the val part of what MODEL was trained beside]", metavar="DATA"
@@ -31,9 +33,13 @@ def command(model: str, as_json: bool, **options: Any) -> None:
     0.0001 in score, 0.1 % of the pixels of masks, and the measure by 0.001. With --int8 the measure alone
     counts, and may be --max-drop lower. Without it a file that was there before is replaced only then.
 
+    --to winograd is ONNX too: large 3x3 convolutions, as ResNet and VGG have them, keep less than half of
+    their multiplications, and the file and its memory grow.
+
     \b
     striate export runs/resnet18-photos
     striate export runs/resnet18-photos --to openvino --int8
+    striate export runs/resnet18-photos --to winograd --out fast.onnx
     striate export models/resnet50 --data photos/ --out resnet50.onnx
     """
     from striate import api

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from striate.models.network import Network
     from striate.runtime.engine import Engine
 
-__all__ = ["DESCRIPTION", "INSTALL", "OPSET", "PACKAGES", "SUFFIX", "opened", "quantise", "write"]
+__all__ = ["DESCRIPTION", "INSTALL", "OPSET", "PACKAGES", "SUFFIX", "model_of", "opened", "quantise", "write"]
 
 SUFFIX = ".onnx"
 DESCRIPTION = "ONNX, for ONNX Runtime and whatever else reads it; run by striate without torch"
@@ -35,7 +35,13 @@ _LARGEST = 2**31 - 2**20  # bytes of weights; a protobuf ends at 2 GiB, and the 
 
 
 def write(network: "Network", path: Path, card: ModelCard) -> None:
-    """Write `network` to `path` as one ONNX file, whole or not at all, with `card` in its metadata.
+    """Write `network` to `path` as one ONNX file, whole or not at all, as `model_of` says."""
+    with atomic_write(path) as file:
+        file.write(model_of(network, card).SerializeToString())
+
+
+def model_of(network: "Network", card: ModelCard) -> "ModelProto":
+    """`network` as an ONNX model with `card` in its metadata.
 
     Takes `images` (B, C, H, W) uint8, and `proposals` (B, P, 4) float32 where the network does; gives its
     dense outputs. The batch is free, and so are height and width where the preprocessing gives pictures of
@@ -49,8 +55,7 @@ def write(network: "Network", path: Path, card: ModelCard) -> None:
     model = program.model_proto
     _tidy(model)
     model.metadata_props.add(key=CARD_ENTRY, value=card_text(card))
-    with atomic_write(path) as file:
-        file.write(model.SerializeToString())
+    return model
 
 
 def opened(path: Path) -> "Engine":
