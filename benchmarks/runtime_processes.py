@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-__all__ = ["Cost", "cost_of", "peak_megabytes"]
+__all__ = ["Cost", "cost_of", "peak_megabytes", "surroundings"]
 
 LAST = 2000  # characters of what a failed process said
 
@@ -33,12 +33,17 @@ def cost_of(command: Sequence[str], environment: Mapping[str, str] | None = None
     environment: what it has beside this process's.
     """
     starter = [sys.executable, "-I", "-S", __file__]
-    surroundings = os.environ | dict(environment or {})
-    done = subprocess.run([*starter, *command], capture_output=True, check=False, env=surroundings)
+    around = surroundings() | dict(environment or {})
+    done = subprocess.run([*starter, *command], capture_output=True, check=False, env=around)
     if done.returncode:
         said = done.stderr.decode(errors="replace")
         raise SystemExit(f"{' '.join(command)}: ended with {done.returncode}\n{said[-LAST:]}")
     return Cost(**json.loads(done.stdout))
+
+
+def surroundings() -> dict[str, str]:
+    """This process's environment, but byte code is kept, as that of everything installed is."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def peak_megabytes(pid: int) -> int | None:

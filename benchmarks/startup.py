@@ -18,6 +18,8 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from runtime_processes import surroundings
+
 BASE = "python -c pass"
 COMMANDS = {
     BASE: [sys.executable, "-c", "pass"],
@@ -55,7 +57,7 @@ def main() -> None:
 def seconds(command: list[str]) -> float:
     """Wall clock of one process, output thrown away."""
     started = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=surroundings())
     return time.perf_counter() - started
 
 
