@@ -6,8 +6,8 @@ Usage: python benchmarks/exports.py PICTURES [--pictures 4] [--networks NAME ...
 
 PICTURES is a folder of pictures at any depth; the first --pictures are used, each as its network's
 preprocessing gives it. All networks of at most 60 million parameters, and a large one of each task (LARGE);
-default classes, seed 0, and batch normalisation with the statistics of the pictures, or numbers would grow or
-vanish from layer to layer.
+default classes, seed 0, and batch normalisation with the statistics of the pictures, a frozen one with those
+of the last, or numbers would grow or vanish from layer to layer.
 
 `dense`: the largest difference of a logit as a share of the largest logit; of detectors that of the scores in
 falling order, since equal ones may change places. `results`: what the proof of `striate export` says of
@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 from rows import known, page_options, parsed, write
 from runtime_models import settle
 from tables import measured_on, table
+from torch import Tensor
 
 import striate
 from striate import api, models
@@ -45,6 +46,7 @@ from striate.data.decode import SUFFIXES, decode_image
 from striate.errors import StriateError
 from striate.export import proof
 from striate.export.targets import onnx
+from striate.layers.frozen_norm import FrozenNorm
 from striate.models.network import Network
 from striate.runtime.engine import Engine
 from striate.runtime.pictures import Prepared, prepare
@@ -160,8 +162,19 @@ def settled(name: str, pictures: tuple[Path, ...]) -> Network:
     # At once where that can be: a map of one value in one picture has no variance.
     batches = [prepared] if network.preprocess.is_fixed else [[one] for one in prepared]
     inputs = [{key: torch.from_numpy(one) for key, one in arrays(batch).items()} for batch in batches]
+    frozen = [part for part in network.modules() if isinstance(part, FrozenNorm)]
+    hooks = [norm.register_forward_pre_hook(take_statistics) for norm in frozen]
     settle(network, lambda: [network.dense(**each) for each in inputs])
+    for hook in hooks:
+        hook.remove()
     return network.eval()
+
+
+def take_statistics(norm: FrozenNorm, inputs: tuple[Tensor]) -> None:
+    """Let `norm` have the mean and variance of what it is about to normalise."""
+    variance, mean = torch.var_mean(inputs[0], (0, 2, 3))
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)
 
 
 def compared(network: Network, pictures: tuple[Path, ...]) -> Row:

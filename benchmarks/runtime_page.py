@@ -41,7 +41,7 @@ def processes(rows: Sequence[Row], settings: Row) -> Iterator[str]:
         "interleaved rounds: the median, and in brackets the least and the largest. All ways of a network "
         f"have equal weights. A ratio is the time of `{OURS}` / the time of the way in the same round, so "
         "below 1 the way is slower. Memory is the peak of the largest process, start-up a process on one "
-        "photo.",
+        "photo. Winograd is the file that `striate export --to winograd` writes.",
         "",
     )
     head = ("way", "seconds", "ratio", "CPU s", "peak MB", "memory ratio", "start-up s", "same answers")
