@@ -8,9 +8,9 @@ of 3x3 makes the 4x4 outputs of a tile from the 6x6 inputs d under it:
 The product `*` is by element: 36 multiplications for what the definition takes 16 x 9. Over all input
 channels it is a product of matrices for each of the 36 places, so the convolution becomes 36 of them.
 
-Where the map has one size, Bt of all tiles along a side is one matrix, and so is At; rows of zeros stand for
-the padding. Maps lie as (H, W, B, C) meanwhile: both transforms are then products of whole matrices with
-whole maps, and the runtime needs nothing but MatMul, Transpose, Split and Concat.
+Where the map has one size, Bt of all tiles along a side is one matrix, and so is At; what they would read of
+the padding, which is zero, is left out. Maps lie as (H, W, B, C) meanwhile, so that both transforms are
+products of one matrix with whole maps, and the runtime needs nothing but MatMul, Transpose, Split and Concat.
 """
 
 from collections.abc import Iterator, Sequence
@@ -45,10 +45,10 @@ AT = np.array(
     [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], np.float64
 )
 
-_LEAST_WORK = (
-    20_000_000  # multiplications of a convolution; of smaller ones the calls of 36 products cost more
-)
-_LARGEST_SHARE = 0.5  # of the multiplications that may be left; the products of transforms are slower ones
+# Multiplications of a convolution for a picture; of a smaller one the calls of 36 products cost more.
+_LEAST_WORK = 20_000_000
+# Of these that may be left: those of the transforms, whose matrices are narrow, take longer than others.
+_LARGEST_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
