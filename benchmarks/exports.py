@@ -11,8 +11,8 @@ of the last, or numbers would grow or vanish from layer to layer.
 
 `dense`: the largest difference of a logit as a share of the largest logit; of detectors that of the scores in
 falling order, since equal ones may change places. `results`: what the proof of `striate export` says of
-classes, boxes and masks, at one picture at once and at all. Milliseconds: the median of calls with one
-picture, each engine with the threads that it takes for one call.
+classes, boxes and masks, at one picture at once and at all. `export s` is what the clock said, with whatever
+else the machine did. How fast exports run is told by runtime.py.
 
 Every row is written as soon as it is there, and a second run goes on behind them; --again does them anew.
 About an hour on two cores, and up to 6 GB of memory for the large ones.
@@ -21,7 +21,6 @@ About an hour on two cores, and up to 6 GB of memory for the large ones.
 import argparse
 import multiprocessing
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,7 +56,6 @@ from striate.structures import Sample
 MOST_PARAMETERS = 60_000_000
 LARGE = ("vgg16", "faster_rcnn_vgg16", "fcn8s")
 LIFETIME = 8  # networks that a process exports before it ends: the exporter keeps memory
-SECONDS, CALLS = 2.0, 3  # of measuring how long a call takes: at most so long, but at least so many calls
 
 Row = dict[str, Any]
 Arrays = Mapping[str, NDArray[Any]]
@@ -178,7 +176,7 @@ def take_statistics(norm: FrozenNorm, inputs: tuple[Tensor]) -> None:
 
 
 def compared(network: Network, pictures: tuple[Path, ...]) -> Row:
-    """Time and size of the export, its differences from torch, and the time of a call of both."""
+    """Time and size of the export, and its differences from torch."""
     card = models.card_of(network)
     if network.task == "detection":  # an untrained one is sure of nothing
         card = replace(card, config={**card.config, "score_threshold": 0.0})
@@ -194,8 +192,6 @@ def compared(network: Network, pictures: tuple[Path, ...]) -> Row:
             "megabytes": round(path.stat().st_size / 1e6, 1),
             "dense": max(dense_difference(ours.engine, theirs.engine, arrays([one])) for one in prepared),
             **results_of(ours, theirs, pictures),
-            "milliseconds_torch": milliseconds(ours.engine, arrays(prepared[:1])),
-            "milliseconds_onnxruntime": milliseconds(theirs.engine, arrays(prepared[:1])),
         }
 
 
@@ -230,18 +226,7 @@ def results_of(ours: Predictor, theirs: Predictor, pictures: tuple[Path, ...]) -
     }
 
 
-def milliseconds(engine: Engine, inputs: Arrays) -> float:
-    """Of one call with one picture: the median."""
-    engine.dense(inputs)
-    times: list[float] = []
-    while len(times) < CALLS or sum(times) < SECONDS:
-        started = time.perf_counter()
-        engine.dense(inputs)
-        times.append(time.perf_counter() - started)
-    return round(1000 * statistics.median(times), 2)
-
-
-HEAD = ("network", "input", "export s", "MB", "dense", "results", "ms torch", "ms ONNX Runtime")
+HEAD = ("network", "input", "export s", "MB", "dense", "results")
 
 
 def page(found: Row) -> str:
@@ -285,8 +270,6 @@ def cells(row: Row) -> tuple[str, ...]:
         f"{row['megabytes']:,.1f}",
         f"{row['dense']:.1e}",
         "; ".join(row["problems"]) or row["results"],
-        f"{row['milliseconds_torch']:,.1f}",
-        f"{row['milliseconds_onnxruntime']:,.1f}",
     )
 
 
