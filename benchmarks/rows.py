@@ -49,7 +49,7 @@ def known(
 
 
 def begun(
-    options: argparse.Namespace, what: str, settings: Mapping[str, Any], packages: Iterable[str]
+    options: argparse.Namespace, what: str, settings: Mapping[str, Any], packages: Iterable[str] = PACKAGES
 ) -> dict[str, Any]:
     """What `options.out` will hold, with the rows that it holds already, which must be of these settings.
 

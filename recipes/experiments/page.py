@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from picture import Dots, Panel, picture
-from tables import devices, table
+from tables import measured_on, table
 
 __all__ = ["Verdict", "verdict_of", "write_page"]
 
@@ -138,7 +138,7 @@ def section(found: Found, folder: str) -> Iterator[str]:
         f"Median and range of {seeds_of(found)} seeds; {settings['data']}, {settings['pictures']:,} training "
         f"pictures seen {settings['epochs']} times, at most {settings['tested']:,} test pictures; "
         f"{minutes:.1f} minutes of training in all.",
-        *devices(found),
+        *measured_on(found, lambda row: f"{row['arm']} with seed {row['seed']}"),
         "",
     )
 

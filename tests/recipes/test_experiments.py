@@ -326,7 +326,7 @@ FOUND: dict[str, Any] = {
     ],
     "shown": [["train", "test"], ["flow"]],
     "settings": {"data": "toys", "pictures": 1200, "epochs": 4, "tested": 500},
-    "machine": {"cpu": "a machine", "versions": {"torch": "2"}},
+    "machine": {"cpu": "a machine", "cores": 2, "python": "3", "versions": {"torch": "2"}},
     "rows": [
         {
             "arm": arm,
