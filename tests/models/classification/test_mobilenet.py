@@ -165,7 +165,8 @@ def test_dilation_fills_the_gaps_between_the_strided_values(name: str, output_st
     strided = randomised(models.create(name, classes=3)).eval()
     dense = models.create(name, classes=3, output_stride=output_stride).eval()
     dense.load_state_dict(strided.state_dict(), strict=True)
-    images = pictures(64, batch=1)
+    # In double precision: in single the numbers of so deep a network grow apart on some processors.
+    strided, dense, images = strided.double(), dense.double(), pictures(64, batch=1).double()
     without_squeezes(strided), without_squeezes(dense)
     with torch.inference_mode():
         expected, found = strided.features(images), dense.features(images)
