@@ -401,7 +401,9 @@ def test_saved_and_loaded_network_gives_the_same_bits(case: Case, tmp_path: Path
 
 
 def test_channels_last_agrees_with_contiguous(case: Case) -> None:
-    network = case.build()
+    # In double precision: in single the numbers of some networks grow apart on some processors.
+    # R-CNN cuts its crops in single.
+    network = case.build().to(torch.float32 if case.family.__name__.endswith(".rcnn") else torch.float64)
     unsettle(network)
     images = pictures(network)
     with torch.inference_mode():
