@@ -37,7 +37,6 @@ from numpy.typing import NDArray
 from rows import known, page_options, parsed, write
 from runtime_models import settle
 from tables import measured_on, table
-from torch import Tensor
 
 import striate
 from striate import api, models
@@ -45,7 +44,6 @@ from striate.data.decode import SUFFIXES, decode_image
 from striate.errors import StriateError
 from striate.export import proof
 from striate.export.targets import onnx
-from striate.layers.frozen_norm import FrozenNorm
 from striate.models.network import Network
 from striate.runtime.engine import Engine
 from striate.runtime.pictures import Prepared, prepare
@@ -160,19 +158,8 @@ def settled(name: str, pictures: tuple[Path, ...]) -> Network:
     # At once where that can be: a map of one value in one picture has no variance.
     batches = [prepared] if network.preprocess.is_fixed else [[one] for one in prepared]
     inputs = [{key: torch.from_numpy(one) for key, one in arrays(batch).items()} for batch in batches]
-    frozen = [part for part in network.modules() if isinstance(part, FrozenNorm)]
-    hooks = [norm.register_forward_pre_hook(take_statistics) for norm in frozen]
     settle(network, lambda: [network.dense(**each) for each in inputs])
-    for hook in hooks:
-        hook.remove()
     return network.eval()
-
-
-def take_statistics(norm: FrozenNorm, inputs: tuple[Tensor]) -> None:
-    """Let `norm` have the mean and variance of what it is about to normalise."""
-    variance, mean = torch.var_mean(inputs[0], (0, 2, 3))
-    norm.running_mean.copy_(mean)
-    norm.running_var.copy_(variance)
 
 
 def compared(network: Network, pictures: tuple[Path, ...]) -> Row:

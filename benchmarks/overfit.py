@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rows import rows_of
+from rows import stored
 from startup import machine
 from torch import Tensor, nn
 
@@ -91,7 +91,8 @@ def main() -> None:
         "optimiser": "adamw, constant rate, no weight decay",
         "rates": RATES,
     }
-    rows: dict[str, dict[str, Any]] = rows_of(options.out, settings, options.again) or {}
+    found = stored(options.out, settings, options.again) or {"rows": {}}
+    rows: dict[str, dict[str, Any]] = found["rows"]
     for size in sorted(sizes(options, dataset), key=lambda size: size.macs):
         is_known = size.name in rows and NOT_RUN not in rows[size.name]
         if is_known and not options.again:

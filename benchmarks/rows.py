@@ -11,7 +11,7 @@ from startup import machine
 
 from striate.files import atomic_write
 
-__all__ = ["begun", "known", "page_options", "parsed", "rows_of", "write"]
+__all__ = ["begun", "known", "page_options", "parsed", "stored", "write"]
 
 PACKAGES = ("striate", "torch", "torchvision", "timm", "numpy", "pillow")
 
@@ -56,10 +56,8 @@ def begun(
     `machine` is this one; a row of another machine, or of other versions, has its own `machine`.
     """
     here = machine() | {"versions": {package: version(package) for package in packages}}
-    rows = rows_of(options.out, settings, options.again) or []
-    if rows:
-        before = json.loads(options.out.read_text())["machine"]
-        rows = [_named({"machine": before} | row, here) for row in rows]
+    before = stored(options.out, settings, options.again) or {"machine": here, "rows": []}
+    rows = [_named({"machine": before["machine"]} | row, here) for row in before["rows"]]
     return {"what": what, "settings": settings, "machine": here, "rows": rows}
 
 
@@ -68,16 +66,16 @@ def _named(row: dict[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key != "machine" or value != here}
 
 
-def rows_of(path: Path, settings: Mapping[str, Any], again: bool) -> Any:
-    """The rows in `path` that stay, those of the same settings; None where there are none.
+def stored(path: Path, settings: Mapping[str, Any], again: bool) -> dict[str, Any] | None:
+    """What `path` holds of the same settings, whose rows stay; None where it holds nothing of them.
 
     Rows of other settings are dropped with `again`, else refused by SystemExit.
     """
     if not path.exists():
         return None
-    found = json.loads(path.read_text())
+    found: dict[str, Any] = json.loads(path.read_text())
     if found["settings"] == json.loads(json.dumps(settings)):
-        return found["rows"]
+        return found
     if again:
         return None
     raise SystemExit(f"{path}: its rows have {found['settings']}; give --again, or another --out")

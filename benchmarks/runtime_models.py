@@ -19,6 +19,7 @@ from striate.data.decode import decode_image
 from striate.data.preprocess import apply
 from striate.errors import ModelError
 from striate.export import targets
+from striate.layers.frozen_norm import FrozenNorm
 from striate.modelfile import read_card
 from striate.models.network import Network
 from striate.plugins import load
@@ -158,24 +159,36 @@ def with_score(case: Case, files: Files, photos: Sequence[Path]) -> Files:
 
 
 def settle(module: nn.Module, run: Callable[[], Any]) -> None:
-    """Give every batch normalisation of `module` the statistics of what it sees in `run`."""
+    """Give every batch normalisation of `module` the statistics of what it sees in `run`.
+
+    A frozen one gets those of what it sees last.
+    """
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
     usual = [norm.momentum for norm in norms]
     module.eval()
+    frozen = [part for part in module.modules() if isinstance(part, FrozenNorm)]
     hooks = [norm.register_forward_pre_hook(_in_training_mode) for norm in norms]
+    hooks += [norm.register_forward_pre_hook(_take_statistics) for norm in frozen]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean over all passes
     with torch.no_grad():
         run()
-    for norm, momentum, hook in zip(norms, usual, hooks, strict=True):
-        norm.momentum = momentum
+    for hook in hooks:
         hook.remove()
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum
         norm.eval()
 
 
 def _in_training_mode(norm: nn.Module, _: Any) -> None:
     norm.training = True
+
+
+def _take_statistics(norm: FrozenNorm, inputs: tuple[Tensor]) -> None:
+    variance, mean = torch.var_mean(inputs[0], (0, 2, 3))
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)
 
 
 def classifier(name: str, photos: Sequence[Path]) -> nn.Module:

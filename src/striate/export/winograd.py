@@ -181,7 +181,7 @@ class _Writer:
         """Add what `convolution` does."""
         node, rows, columns = convolution.node, convolution.rows, convolution.columns
         channels, filters, name = convolution.channels, convolution.filters, node.output[0]
-        maps = self._node("Transpose", [node.input[0]], f"{name}/last", perm=[2, 3, 0, 1])
+        maps = self._node("Transpose", [node.input[0]], perm=[2, 3, 0, 1])
         # Along the height, then along the width: every place of every tile.
         maps = self._product(self._inward(rows), self._shaped(maps, rows.length, -1))
         maps = self._product(self._inward(columns), self._shaped(maps, rows.places, columns.length, -1))
