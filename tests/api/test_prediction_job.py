@@ -16,7 +16,7 @@ from PIL import Image
 from striate.api import prediction_output
 from striate.api.detection_files import CocoIds, YoloFolder, detection_writer
 from striate.api.inputs import Pictures, find_pictures
-from striate.api.prediction_job import JobDone, PredictionJob, job_header
+from striate.api.prediction_job import JobDone, PredictionJob, hashes_of, job_header
 from striate.api.prediction_output import CocoOutput, FolderOutput, Output, RowsOutput, StreamOutput
 from striate.errors import DataError, DiskFull, EnvironmentProblem, Interrupted, ModelError, UsageError
 from striate.files import TEMPORARY
@@ -230,18 +230,18 @@ def test_a_place_with_a_stopped_job_is_refused_with_both_ways_out(pictures: Pict
 def test_another_job_is_not_gone_on_with(pictures: Pictures, tmp_path: Path) -> None:
     out, model = tmp_path / "found.jsonl", tmp_path / "model"
     model.write_bytes(b"weights")
-    header = job_header(model, predictor(), pictures, {"--top": 3})
+    header = job_header(hashes_of(model), predictor(), pictures, {"--top": 3})
     with pytest.raises(Interrupted):
         job(pictures, out, header=header).run(predictor(), Watch(4), BATCH)
     fewer = Pictures(pictures.places[1:])
     others = {
-        r"--top was 3 and is 5\.": job_header(model, predictor(), pictures, {"--top": 5}),
+        r"--top was 3 and is 5\.": job_header(hashes_of(model), predictor(), pictures, {"--top": 5}),
         r"pictures was 10 and is 9, another list of pictures\.": job_header(
-            model, predictor(), fewer, {"--top": 3}
+            hashes_of(model), predictor(), fewer, {"--top": 3}
         ),
     }
     model.write_bytes(b"other weights")
-    others[r"another model\."] = job_header(model, predictor(), pictures, {"--top": 3})
+    others[r"another model\."] = job_header(hashes_of(model), predictor(), pictures, {"--top": 3})
     for told, other in others.items():
         with pytest.raises(UsageError, match=f"of another job: {told}.*remove .*journal and .*partial"):
             job(pictures, out, header=other).resume(predictor(), Watch(), BATCH)

@@ -1,5 +1,7 @@
 """The search for the fastest batch, on times that are told and not measured."""
 
+from itertools import accumulate
+
 import pytest
 
 from striate.runtime._batch_size import MOST_PIXELS, Bounded, Fixed, Searched
@@ -67,3 +69,14 @@ def test_lanes_share_the_pixels(lanes: int, most: int) -> None:
     asked = settled(Searched(lanes, (224, 224)), {2**power: 1.0 for power in range(9)})
     assert max(asked) == most
     assert max(asked) * 224 * 224 * lanes <= max(MOST_PIXELS, lanes * 224 * 224)
+
+
+def test_towards_the_end_batches_shrink_so_that_no_lane_waits_long_for_another() -> None:
+    seconds = {1: 1.0, 2: 1.2, 4: 1.6, 8: 1.8, 16: 6.6, 32: 13.2}
+    asked = settled(Searched(lanes=2, count=350), seconds)
+    end = list(accumulate(asked)).index(350) + 1
+    assert asked[end - 11 : end] == [8, 8, 7, 5, 4, 3, 2, 1, 1, 1, 1]
+
+
+def test_more_pictures_than_were_told_of_go_in_the_best_size() -> None:
+    assert settled(Searched(count=1), {1: 1.0, 2: 1.2, 4: 4.0})[-1] == 2

@@ -1,7 +1,7 @@
 """The pictures that a user names: files, folders, zips."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import TypeAlias
@@ -31,12 +31,13 @@ class Pictures:
         return len(self.places)
 
     def __iter__(self) -> Iterator[tuple[str, Path | bytes]]:
-        return self.of(range(len(self)))
-
-    def of(self, numbers: Iterable[int]) -> Iterator[tuple[str, Path | bytes]]:
-        """The pictures with these numbers, from 0, as (key, content)."""
-        for number in numbers:
+        for number in range(len(self)):
             yield self.places[number][0], self.content(number)
+
+    def of(self, numbers: Sequence[int]) -> "Pictures":
+        """The pictures with these numbers, from 0."""
+        chosen = tuple(self.places[number] for number in numbers)
+        return replace(self, places=chosen, whole=self.whole or self.places)
 
     @property
     def keys(self) -> list[str]:

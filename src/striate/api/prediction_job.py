@@ -18,7 +18,7 @@ from striate.runtime.predictor import Predictor
 from striate.training.interruption import Stop, catch_signals
 from striate.training.lock import locked
 
-__all__ = ["JobDone", "PredictionJob", "Watcher", "job_header"]
+__all__ = ["JobDone", "PredictionJob", "Watcher", "hashes_of", "job_header"]
 
 _JOURNAL_VERSION = 1
 _SYNC_SECONDS = 5.0  # how much work a power cut may cost
@@ -210,15 +210,20 @@ class _Run:
         )
 
 
-def job_header(
-    model: Path, predictor: Predictor, pictures: Pictures, options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What decides the results of a job, but for rounding: the model's file and card, the pictures' names and
-    `options`, what was asked of how to look and what to write."""
+def hashes_of(model: Path) -> list[str]:
+    """SHA-256 of the files that `model` consists of."""
     files = [model, *[path for path in [model.with_suffix(".bin")] if model.suffix == ".xml"]]
+    return [sha256_of(file) for file in files]
+
+
+def job_header(
+    hashes: Sequence[str], predictor: Predictor, pictures: Pictures, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What decides the results of a job, but for rounding: the hashes of the model's files and its card, the
+    pictures' names and `options`, what was asked of how to look and what to write."""
     return {
         "journal": _JOURNAL_VERSION,
-        "model": _digest([*map(sha256_of, files), card_text(predictor.card)]),
+        "model": _digest([*hashes, card_text(predictor.card)]),
         "pictures": len(pictures),
         "list of pictures": _digest(key for key, _, _ in pictures.places),
         **options,

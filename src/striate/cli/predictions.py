@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from striate import api
 from striate.api.detection_files import BoxFolder, CocoIds, CsvRows, YoloFolder
 from striate.api.inputs import Pictures
 from striate.api.mask_files import MaskFolder
-from striate.api.prediction_job import JobDone, PredictionJob, job_header
+from striate.api.prediction_job import JobDone, PredictionJob, hashes_of, job_header
 from striate.api.prediction_output import (
     CocoOutput,
     FolderOutput,
@@ -183,18 +184,20 @@ class Going:
 
 def write_predictions(looking: Looking, going: Going, writer: Writer) -> JobDone:
     """Write a result for each picture that can be read, report the others on stderr."""
-    predictor = looking.predictor()
+    with ThreadPoolExecutor(1, "striate-load") as thread:
+        # A model is opened on one core. On another, all else that has to be known is found out.
+        loading = thread.submit(looking.predictor)
+        given = api.pictures(going.inputs)
+        hashes = [] if writer.out is None else hashes_of(find_model_file(Path(looking.model)))
+        predictor = loading.result()
     writer.refuse_unfit(predictor.task)
     writer = writer.sharded(going.shard)
-    given = api.pictures(going.inputs)
     pictures = given if going.shard is None else given.shard(going.shard)
     output = partial(writer.output, predictor.task, pictures, going.resume)
     job = PredictionJob(pictures, output, writer.out, way_on=going.way_on)
     if writer.out is not None:
         asked = {**looking.asked(), **writer.asked(), "--shard": str(going.shard)}
-        job = replace(
-            job, header=job_header(find_model_file(Path(looking.model)), predictor, pictures, asked)
-        )
+        job = replace(job, header=job_header(hashes, predictor, pictures, asked))
     with PredictionView(writer.out, len(given), going.shard) as view:
         view.begin(pictures)
         do = job.resume if going.resume else job.run

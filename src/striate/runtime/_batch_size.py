@@ -84,12 +84,13 @@ def _within(lanes: int, shape: Sequence[int]) -> int:
 class Searched:
     """1, 2, 4, 8, ... pictures until more are no faster, then what was fastest.
 
-    `lanes` passes run side by side and share MOST_PIXELS. `shape` (H, W) is that of all pictures, where it is
-    known.
+    `lanes` passes run side by side and share MOST_PIXELS. `shape` (H, W) is that of all pictures, and `count`
+    their number, where these are known: the last batches are smaller, so that all lanes end together.
     """
 
     lanes: int = 1
     shape: tuple[int, int] | None = None
+    count: int = 0
     _size: int = field(default=1, init=False)  # to use now
     _best: int = field(default=1, init=False)
     _seconds: dict[int, list[float]] = field(default_factory=dict, init=False)  # a picture, by size
@@ -97,8 +98,12 @@ class Searched:
     _lock: Lock = field(default_factory=Lock, init=False)
 
     def next(self) -> int:
-        """The size that is being tried, or the fastest one."""
-        return self._size
+        """The size that is being tried, or the fastest one; half of each lane's share of what is left."""
+        size = self._size
+        if self.count > 0:
+            size = min(size, -(-self.count // (2 * self.lanes)))
+        self.count -= size
+        return size
 
     def most(self, shape: Sequence[int]) -> int:
         """As many as have MOST_PIXELS together in all lanes, at least one."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from itertools import islice
+from operator import length_hint
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias, cast, get_args, overload
@@ -230,7 +231,7 @@ class Predictor:
             raise UsageError(
                 "stream", f"batch_size={batch_size}, workers={workers}", "use at least 1 and at least 0"
             )
-        return self._begun(sources, self._batch_size(batch_size), workers, on_error)
+        return self._begun(sources, self._batch_size(batch_size, sources), workers, on_error)
 
     def steady_stream(self, sources: Iterable[Source], on_error: OnError | None = None) -> Generator[Result]:
         """As `stream`, in batches of a size that time has no say in: the same bits each time.
@@ -253,10 +254,11 @@ class Predictor:
             size = Fixed(1)  # nothing is shared: each picture has its own views
         return self._stream(jobs(self._prepared_by, sources), size, workers, on_error)
 
-    def _batch_size(self, given: int | None) -> BatchSize:
+    def _batch_size(self, given: int | None, sources: Iterable[Source]) -> BatchSize:
         if given is not None:
             return Fixed(given)
-        return Searched(self.engine.lanes, self.preprocess.size if self.preprocess.is_fixed else None)
+        shape = self.preprocess.size if self.preprocess.is_fixed else None
+        return Searched(self.engine.lanes, shape, length_hint(sources))
 
     def _stream(
         self, pictures: Iterator[Job], size: BatchSize, workers: int, on_error: OnError | None
