@@ -37,7 +37,7 @@ from typing import Any
 
 import torch
 from few_pictures import write_pictures
-from rows import known, page_options, parsed, write
+from rows import add_row, known, page_options, parsed
 from tables import measured_on, table
 
 import striate
@@ -127,32 +127,29 @@ def train_row(
 ) -> None:
     """Train one network and add its row to `found` and to the file; nothing where it has one."""
     label = entry.label if name == entry.network else name
-    others = [row for row in found["rows"] if row["label"] != label]
-    if len(others) < len(found["rows"]) and not options.again:
-        return
-    row = {
-        "label": label,
-        "beside": None if name == entry.network else entry.label,
-        "family": models.family_name(entry.network),
-        **trained(entry, name, pictures, options.epochs),
-    }
-    refuse_unlike(row, others)
-    found["rows"] = [*others, row]
-    write(options.out, found)
-    print(
-        f"{label:32}{100 * row['top1']:6.2f} %{row['images_per_second']:10.1f}/s{row['seconds']:8.1f} s",
-        flush=True,
-    )
+
+    def measured() -> Row:
+        row = {
+            "beside": None if name == entry.network else entry.label,
+            "family": models.family_name(entry.network),
+            **trained(entry, name, pictures, options.epochs),
+        }
+        refuse_unlike(label, row, found["rows"])
+        return row
+
+    if row := add_row(found, {"label": label}, measured, options):
+        print(
+            f"{label:32}{100 * row['top1']:6.2f} %{row['images_per_second']:10.1f}/s{row['seconds']:8.1f} s",
+            flush=True,
+        )
 
 
-def refuse_unlike(row: Row, others: Sequence[Row]) -> None:
+def refuse_unlike(label: str, row: Row, others: Sequence[Row]) -> None:
     """Raise SystemExit where `row` is not the network that it stands beside."""
     for other in others:
         counts = [(one["parameters"], one["macs"]) for one in (row, other)]
         if other["label"] == row["beside"] and counts[0] != counts[1]:
-            raise SystemExit(
-                f"{row['label']} is not {other['label']}: {counts[0]} parameters, MACs; {counts[1]}"
-            )
+            raise SystemExit(f"{label} is not {other['label']}: {counts[0]} parameters, MACs; {counts[1]}")
 
 
 def trained(entry: Entry, name: str, pictures: Path, epochs: int) -> Row:

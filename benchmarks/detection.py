@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rows import known, page_options, parsed, write
+from rows import add_row, known, page_options, parsed
 from tables import measured_on, table
 from torchvision_detectors import MAKERS, TorchvisionDetector
 
@@ -96,15 +96,13 @@ def arguments() -> argparse.Namespace:
 
 def train_row(found: dict[str, Any], entry: Entry, options: argparse.Namespace) -> None:
     """Train one network and add its row to `found` and to the file; nothing where it has one."""
-    others = [row for row in found["rows"] if row["network"] != entry.network]
-    if len(others) < len(found["rows"]) and not options.again:
-        return
-    load = os.getloadavg()[0]
-    row = {"network": entry.network, **trained(entry, options), "load_average_before": round(load, 2)}
-    order = [other.network for other in ENTRIES]
-    found["rows"] = sorted([*others, row], key=lambda one: order.index(one["network"]))
-    write(options.out, found)
-    print("  ".join(cells(row)), flush=True)
+
+    def measured() -> Row:
+        load = os.getloadavg()[0]
+        return {**trained(entry, options), "load_average_before": round(load, 2)}
+
+    if row := add_row(found, {"network": entry.network}, measured, options):
+        print("  ".join(cells(row)), flush=True)
 
 
 def trained(entry: Entry, options: argparse.Namespace) -> Row:
@@ -192,7 +190,8 @@ def cells(row: Row) -> tuple[str, ...]:
 
 def page(found: Mapping[str, Any]) -> str:
     """The page about the detectors, every figure from the JSON file."""
-    settings = found["settings"]
+    settings, order = found["settings"], [entry.network for entry in ENTRIES]
+    rows = sorted(found["rows"], key=lambda row: order.index(row["network"]))
     lines = [
         "# Networks for boxes compared",
         "",
@@ -203,7 +202,7 @@ def page(found: Mapping[str, Any]) -> str:
         "favours small networks and those that begin with something: it does not tell how good one gets. The "
         "last column is what the clock said, and a machine that had other work needed longer than planned.",
         "",
-        *table(HEAD, [cells(row) for row in found["rows"]]),
+        *table(HEAD, [cells(row) for row in rows]),
         "",
         *measured_on(found, itemgetter("network")),
         "",

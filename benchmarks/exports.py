@@ -27,6 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rows import known, page_options, parsed, write
+from rows import add_row, known, page_options, parsed
 from runtime_models import settle
 from tables import measured_on, table
 
@@ -102,14 +103,8 @@ def measure(
     """Add the row of each network to `found` and to the file; nothing where it has one."""
     with Exporters() as exporters:
         for name in networks:
-            others = [row for row in found["rows"] if row["network"] != name]
-            if len(others) < len(found["rows"]) and not options.again:
-                continue
-            row = {"network": name, "load_average_before": round(os.getloadavg()[0], 2)}
-            row |= exporters.row(name, pictures)
-            found["rows"] = [*others, row]
-            write(options.out, found)
-            print(f"{name:36}{row.get('not_run') or row['results']}", flush=True)
+            if row := add_row(found, {"network": name}, partial(exporters.row, name, pictures), options):
+                print(f"{name:36}{row.get('not_run') or row['results']}", flush=True)
 
 
 class Exporters:
@@ -124,11 +119,12 @@ class Exporters:
 
     def row(self, name: str, pictures: tuple[Path, ...]) -> Row:
         """What came of one network, or why nothing did."""
+        load = {"load_average_before": round(os.getloadavg()[0], 2)}
         try:
-            return self._pool.submit(exported, name, pictures).result()
+            return load | self._pool.submit(exported, name, pictures).result()
         except BrokenProcessPool:
             self._pool = self._started()
-            return {"not_run": "its process ended, most likely for want of memory"}
+            return load | {"not_run": "its process ended, most likely for want of memory"}
 
     @staticmethod
     def _started() -> ProcessPoolExecutor:

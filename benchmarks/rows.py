@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from startup import machine
 
 from striate.files import atomic_write
 
-__all__ = ["begun", "known", "page_options", "parsed", "stored", "write"]
+__all__ = ["add_row", "begun", "known", "page_options", "parsed", "stored", "write"]
 
 PACKAGES = ("striate", "torch", "torchvision", "timm", "numpy", "pillow")
 
@@ -79,6 +79,25 @@ def stored(path: Path, settings: Mapping[str, Any], again: bool) -> dict[str, An
     if again:
         return None
     raise SystemExit(f"{path}: its rows have {found['settings']}; give --again, or another --out")
+
+
+def add_row(
+    found: dict[str, Any],
+    subject: Mapping[str, Any],
+    measure: Callable[[], Mapping[str, Any]],
+    options: argparse.Namespace,
+) -> dict[str, Any] | None:
+    """Measure the row of `subject`, a few of its fields, and add it to `found` and to the file.
+
+    None, and nothing is measured, where it is there already; with `--again` it takes that one's place.
+    """
+    others = [row for row in found["rows"] if any(row[key] != subject[key] for key in subject)]
+    if len(others) < len(found["rows"]) and not options.again:
+        return None
+    row = {**subject, **measure()}
+    found["rows"] = [*others, row]
+    write(options.out, found)
+    return row
 
 
 def write(path: Path, found: Mapping[str, Any]) -> None:

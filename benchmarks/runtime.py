@@ -47,7 +47,7 @@ from pathlib import Path
 from typing import Any
 
 import runtime_page
-from rows import known, page_options, parsed, write
+from rows import add_row, known, page_options, parsed
 from runtime_environment import environment
 from runtime_int8 import int8_accuracy
 from runtime_latency import BY_HAND, CHANNELS_LAST, EAGER, RUNTIME, VINO, WINOGRAD, in_memory
@@ -88,7 +88,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             shop = set_up(options, Path(folder))
             for section, subject, measure in wanted(options, shop):
-                add_row(found, section, subject, measure, options)
+                row = partial(attended, f"{section}: {subject}", measure)
+                add_row(found, {"section": section, "subject": subject}, row, options)
     options.page.parent.mkdir(exist_ok=True)
     options.page.write_text(runtime_page.page(found))
 
@@ -142,19 +143,13 @@ def subject_of(options: argparse.Namespace) -> str:
     return f"{Path(options.int8_model).stem} on {Path(options.int8_data).stem}"
 
 
-def add_row(
-    found: dict[str, Any], section: str, subject: str, measure: Callable[[], Row], options: argparse.Namespace
-) -> None:
-    """Measure one row and add it to `found` and to the file; nothing where it is there."""
-    others = [row for row in found["rows"] if (row["section"], row["subject"]) != (section, subject)]
-    if len(others) < len(found["rows"]) and not options.again:
-        return
-    print(f"{section}: {subject}", flush=True)
+def attended(title: str, measure: Callable[[], Row]) -> Row:
+    """What `measure` gives, how busy the machine was before and how long it took."""
+    print(title, flush=True)
     load, started = os.getloadavg()[0], time.monotonic()
-    row = {"section": section, "subject": subject, **measure()}
+    row = measure()
     minutes = round((time.monotonic() - started) / 60, 1)
-    found["rows"] = [*others, row | {"load_average_before": round(load, 2), "minutes": minutes}]
-    write(options.out, found)
+    return row | {"load_average_before": round(load, 2), "minutes": minutes}
 
 
 def processes_row(case: Case, shop: Workshop, rounds: int) -> Row:

@@ -23,13 +23,14 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import torch
 from classification import speed
-from rows import known, page_options, parsed, write
+from rows import add_row, known, page_options, parsed
 from tables import measured_on, table
 
 import striate
@@ -39,6 +40,8 @@ from striate.training.device import choose_precision, describe
 from striate.training.events import Event, StepEvent
 
 Row = dict[str, Any]
+
+KNOWING = ", ImageNet weights"  # behind the label of a network that begins with some
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +119,10 @@ def wanted(options: argparse.Namespace) -> Iterator[tuple[Entry, Path | None]]:
 
 def train_row(found: dict[str, Any], entry: Entry, weights: Path | None, options: argparse.Namespace) -> None:
     """Train one network and add its row to `found` and to the file; nothing where it has one."""
-    label = entry.label + (", ImageNet weights" if weights else "")
-    others = [row for row in found["rows"] if row["label"] != label]
-    if len(others) < len(found["rows"]) and not options.again:
-        return
-    row = {"label": label, **trained(entry, weights, options.data, found["settings"])}
-    order = [other.label for other in ENTRIES]
-    found["rows"] = sorted(
-        [*others, row], key=lambda one: order.index(one["label"].removesuffix(", ImageNet weights"))
-    )
-    write(options.out, found)
-    print("  ".join(cells(row)), flush=True)
+    label = entry.label + (KNOWING if weights else "")
+    measure = partial(trained, entry, weights, options.data, found["settings"])
+    if row := add_row(found, {"label": label}, measure, options):
+        print("  ".join(cells(row)), flush=True)
 
 
 def trained(entry: Entry, weights: Path | None, data: str, settings: Mapping[str, Any]) -> Row:
@@ -192,7 +188,8 @@ def cells(row: Row) -> tuple[str, ...]:
 
 def page(found: Mapping[str, Any], isbi: Path) -> str:
     """The page about the networks for masks, every figure from a JSON file."""
-    settings = found["settings"]
+    settings, order = found["settings"], [entry.label for entry in ENTRIES]
+    rows = sorted(found["rows"], key=lambda row: order.index(row["label"].removesuffix(KNOWING)))
     height, width = settings["size"]
     lines = [
         "# Networks for masks compared",
@@ -204,7 +201,7 @@ def page(found: Mapping[str, Any], isbi: Path) -> str:
         "row says so) and with the family's own recipe; scores of the test part, one seed. So short a budget "
         "favours small networks and those that begin with something: it does not tell how good one gets.",
         "",
-        *table(HEAD, [cells(row) for row in found["rows"]]),
+        *table(HEAD, [cells(row) for row in rows]),
         "",
         *measured_on(found, itemgetter("label")),
         "",

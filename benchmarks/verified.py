@@ -23,6 +23,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,7 +32,7 @@ import numpy as np
 import timm
 import torch
 import torchvision
-from rows import known, page_options, parsed, write
+from rows import add_row, known, page_options, parsed
 from tables import measured_on, table
 from torch import Tensor, nn
 
@@ -75,13 +76,8 @@ def main() -> None:
         image = picture_of(Path(options.data))
         for source, name in wanted(options.networks):
             subject = {"source": source, "network": name}
-            others = [row for row in found["rows"] if {key: row[key] for key in subject} != subject]
-            if len(others) < len(found["rows"]) and not options.again:
-                continue
-            row = subject | measured(source, name, image)
-            found["rows"] = [*others, row]
-            write(options.out, found)
-            print(f"{source:12}{name:36}{verdict(row)}   {row['seconds']:.0f} s", flush=True)
+            if row := add_row(found, subject, partial(measured, source, name, image), options):
+                print(f"{source:12}{name:36}{verdict(row)}   {row['seconds']:.0f} s", flush=True)
     options.page.parent.mkdir(exist_ok=True)
     options.page.write_text(page(found))
 

@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -46,7 +46,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parents[1] / "benchmarks"))
 from few_pictures import write_pictures  # noqa: E402
 from page import write_page  # noqa: E402
-from rows import begun, page_options, parsed, write  # noqa: E402
+from rows import add_row, begun, page_options, parsed, write  # noqa: E402
 
 __all__ = [
     "ADAMW",
@@ -314,17 +314,18 @@ def train_seed(
     missing = [arm for arm in experiment.arms if options.again or arm.name not in there]
     classes = sorted(folder.name for folder in (pictures / "train").iterdir())
     times = milliseconds(experiment, len(classes), seed) if experiment.is_timed and missing else {}
-    for arm in missing:
+
+    def measured(arm: Arm) -> dict[str, Any]:
         state, seconds = trained(experiment, arm, pictures, seed, options.epochs)
         if times:
             own = times[arm.name]
             state = replace(state, milliseconds=own, time=own / times[experiment.arms[0].name])
-        row = row_of(experiment, arm, seed, state, seconds)
-        others = [row for row in found["rows"] if (row["arm"], row["seed"]) != (arm.name, seed)]
-        found["rows"] = [*others, row]
-        write(options.out, found)
-        test = 100 * row["measures"]["test"]
-        print(f"seed {seed}  {arm.name:32}{test:6.1f} %{seconds:8.1f} s", flush=True)
+        return figures(experiment, state, seconds)
+
+    for arm in missing:
+        if row := add_row(found, {"arm": arm.name, "seed": seed}, partial(measured, arm), options):
+            test = 100 * row["measures"]["test"]
+            print(f"seed {seed}  {arm.name:32}{test:6.1f} %{row['seconds']:8.1f} s", flush=True)
 
 
 def milliseconds(experiment: Experiment, classes: int, seed: int) -> dict[str, float]:
@@ -382,13 +383,11 @@ def trained(
     return Trained(network, fresh, train, test), run.seconds
 
 
-def row_of(experiment: Experiment, arm: Arm, seed: int, state: Trained, seconds: float) -> dict[str, Any]:
-    """The row of one arm: all its measures, and what it took."""
+def figures(experiment: Experiment, state: Trained, seconds: float) -> dict[str, Any]:
+    """What is told of one arm: all its measures, and what it took."""
     measured = {measure.name: measure.of(state) for measure in experiment.all_measures}
     device = choose_device("cpu")
     return {
-        "arm": arm.name,
-        "seed": seed,
         "measures": {name: round(value, 6) for name, value in measured.items()},
         "seconds": round(seconds, 1),
         "device": describe(device, choose_precision("auto", device), 1),

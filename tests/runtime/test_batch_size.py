@@ -30,30 +30,29 @@ def test_a_bounded_size_is_smaller_for_large_pictures_and_time_has_no_say() -> N
     assert (Bounded(3, lanes=8).next(), Bounded(3).most((8, 8, 3))) == (1, 3)
 
 
-def test_sizes_are_doubled_while_they_gain_and_the_fastest_is_kept() -> None:
-    #                    a picture: 1.0    0.6     0.4     0.5     0.41
-    asked = settled(Searched(), {1: 1.0, 2: 1.2, 4: 1.6, 8: 4.0, 16: 6.6})
-    assert asked[:15] == [1] * 3 + [2] * 3 + [4] * 3 + [8] * 3 + [16] * 3
-    assert set(asked[15:]) == {4}
+def test_sizes_are_tripled_while_they_gain_and_the_fastest_is_kept() -> None:
+    #                    a picture: 1.0    0.6     0.4     0.39
+    asked = settled(Searched(), {1: 1.0, 3: 1.8, 9: 3.6, 27: 10.53})
+    assert asked[:12] == [1] * 3 + [3] * 3 + [9] * 3 + [27] * 3
+    assert set(asked[12:]) == {9}
 
 
-def test_where_one_is_fastest_little_else_is_tried() -> None:
-    asked = settled(Searched(lanes=2), {1: 1.0, 2: 2.2, 4: 4.4})
-    assert asked[:10] == [1, 1, 1, 2, 2, 2, 4, 4, 4, 1]
-    assert set(asked[9:]) == {1}
+def test_where_one_is_fastest_one_more_size_is_tried() -> None:
+    asked = settled(Searched(lanes=2), {1: 1.0, 3: 3.3})
+    assert asked[:7] == [1, 1, 1, 3, 3, 3, 1]
+    assert set(asked[6:]) == {1}
 
 
 def test_a_gain_too_small_for_its_memory_is_none() -> None:
-    #           a picture: 1.0    0.93     0.91
-    times = {1: 1.0, 2: 1.86, 4: 3.64}
-    assert settled(Searched(), times)[-1] == 1
+    assert settled(Searched(), {1: 1.0, 3: 3 * 0.91})[-1] == 1
+    assert settled(Searched(), {1: 1.0, 3: 3 * 0.89})[-1] == 3
 
 
 def test_the_slow_first_pass_of_a_size_does_not_count_against_it() -> None:
     size = Searched()
-    for pictures, seconds in ((1, 9.0), (1, 1.0), (1, 1.0), (2, 9.0), (2, 1.0), (2, 1.0)):
+    for pictures, seconds in ((1, 9.0), (1, 1.0), (1, 1.0), (3, 9.0), (3, 1.0), (3, 1.0)):
         size.tell(pictures, seconds)
-    assert settled(size, {4: 8.0, 8: 16.0})[-1] == 2
+    assert settled(size, {9: 9.0})[-1] == 3
 
 
 def test_passes_of_another_size_tell_nothing() -> None:
@@ -66,17 +65,16 @@ def test_passes_of_another_size_tell_nothing() -> None:
 @pytest.mark.parametrize(("lanes", "most"), [(1, 64), (2, 32), (64, 1), (1000, 1)])
 def test_lanes_share_the_pixels(lanes: int, most: int) -> None:
     assert Searched(lanes).most((224, 224, 3)) == most
-    asked = settled(Searched(lanes, (224, 224)), {2**power: 1.0 for power in range(9)})
+    asked = settled(Searched(lanes, (224, 224)), dict.fromkeys(range(1, 65), 1.0))
     assert max(asked) == most
     assert max(asked) * 224 * 224 * lanes <= max(MOST_PIXELS, lanes * 224 * 224)
 
 
 def test_towards_the_end_batches_shrink_so_that_no_lane_waits_long_for_another() -> None:
-    seconds = {1: 1.0, 2: 1.2, 4: 1.6, 8: 1.8, 16: 6.6, 32: 13.2}
-    asked = settled(Searched(lanes=2, count=350), seconds)
+    asked = settled(Searched(lanes=2, count=350), {1: 1.0, 3: 1.2, 9: 1.8, 27: 10.0})
     end = list(accumulate(asked)).index(350) + 1
-    assert asked[end - 11 : end] == [8, 8, 7, 5, 4, 3, 2, 1, 1, 1, 1]
+    assert asked[end - 11 : end] == [9, 8, 6, 5, 4, 3, 2, 1, 1, 1, 1]
 
 
 def test_more_pictures_than_were_told_of_go_in_the_best_size() -> None:
-    assert settled(Searched(count=1), {1: 1.0, 2: 1.2, 4: 4.0})[-1] == 2
+    assert settled(Searched(count=1), {1: 1.0, 3: 1.2, 9: 9.0})[-1] == 3

@@ -16,7 +16,7 @@ _TIMES = 3  # passes of a size until it counts as measured; the first may still 
 # Share of the best time that a larger size has to stay below: it costs memory, and how busy the machine is
 # moves a time by some per cent.
 _GAIN = 0.9
-_PATIENCE = 2  # sizes without a gain after which no larger one is tried
+_FACTOR = 3  # from a size to the next
 
 
 class BatchSize(Protocol):
@@ -82,7 +82,7 @@ def _within(lanes: int, shape: Sequence[int]) -> int:
 
 @dataclass(slots=True)
 class Searched:
-    """1, 2, 4, 8, ... pictures until more are no faster, then what was fastest.
+    """1, 3, 9, 27, ... pictures until more are no faster, then what was fastest.
 
     `lanes` passes run side by side and share MOST_PIXELS. `shape` (H, W) is that of all pictures, and `count`
     their number, where these are known: the last batches are smaller, so that all lanes end together.
@@ -122,10 +122,9 @@ class Searched:
     def _step(self) -> None:
         """Go on to the next size, or end the search with the best."""
         fastest = {size: min(times) for size, times in self._seconds.items()}
-        if fastest[self._size] < _GAIN * fastest[self._best]:
+        gains = self._size == 1 or fastest[self._size] < _GAIN * fastest[self._best]
+        if gains:
             self._best = self._size
         most = _MOST_PICTURES if self.shape is None else min(_MOST_PICTURES, self.most(self.shape))
-        if self._size * 2 > most or self._size >= self._best << _PATIENCE:
-            self._size, self._is_settled = self._best, True
-        else:
-            self._size *= 2
+        self._is_settled = not gains or self._best >= most
+        self._size = self._best if self._is_settled else min(_FACTOR * self._best, most)
