@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from runtime_models import CASES
 from runtime_ways import OURS
 from tables import measured_on, table
 
@@ -14,8 +15,9 @@ Row = Mapping[str, Any]
 def page(found: Row) -> str:
     """The whole page."""
     settings = found["settings"]
+    places = {network: place for place, network in enumerate(CASES)}
     by_section: dict[str, list[Row]] = {}
-    for row in found["rows"]:
+    for row in sorted(found["rows"], key=lambda row: places.get(row["subject"], len(places))):
         by_section.setdefault(row["section"], []).append(row)
     lines = [
         "# Speed of prediction",
