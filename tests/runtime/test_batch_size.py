@@ -71,10 +71,10 @@ def test_lanes_share_the_pixels(lanes: int, most: int) -> None:
 
 
 def test_towards_the_end_batches_shrink_so_that_no_lane_waits_long_for_another() -> None:
-    asked = settled(Searched(lanes=2, count=350), {1: 1.0, 3: 1.2, 9: 1.8, 27: 10.0})
+    asked = settled(Searched(lanes=2, left=350), {1: 1.0, 3: 1.2, 9: 1.8, 27: 10.0})
     end = list(accumulate(asked)).index(350) + 1
     assert asked[end - 11 : end] == [9, 8, 6, 5, 4, 3, 2, 1, 1, 1, 1]
 
 
 def test_more_pictures_than_were_told_of_go_in_the_best_size() -> None:
-    assert settled(Searched(count=1), {1: 1.0, 3: 1.2, 9: 9.0})[-1] == 3
+    assert settled(Searched(left=1), {1: 1.0, 3: 1.2, 9: 9.0})[-1] == 3

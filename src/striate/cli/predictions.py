@@ -171,6 +171,10 @@ class Looking:
             predictor = predictor.at(self.score)
         return predictor.viewing(**self.views) if self.views else predictor
 
+    def hashes(self) -> list[str]:
+        """Of the model's files."""
+        return hashes_of(find_model_file(Path(self.model)))
+
 
 @dataclass(frozen=True, slots=True)
 class Going:
@@ -184,20 +188,20 @@ class Going:
 
 def write_predictions(looking: Looking, going: Going, writer: Writer) -> JobDone:
     """Write a result for each picture that can be read, report the others on stderr."""
-    with ThreadPoolExecutor(1, "striate-load") as thread:
-        # A model is opened on one core. On another, all else that has to be known is found out.
-        loading = thread.submit(looking.predictor)
+    with ThreadPoolExecutor(2, "striate-load") as threads:
+        # A model is opened on one core; on the others all else that has to be known is found out.
+        loading = threads.submit(looking.predictor)
+        hashing = None if writer.out is None else threads.submit(looking.hashes)
         given = api.pictures(going.inputs)
-        hashes = [] if writer.out is None else hashes_of(find_model_file(Path(looking.model)))
-        predictor = loading.result()
+    predictor = loading.result()
     writer.refuse_unfit(predictor.task)
     writer = writer.sharded(going.shard)
     pictures = given if going.shard is None else given.shard(going.shard)
     output = partial(writer.output, predictor.task, pictures, going.resume)
     job = PredictionJob(pictures, output, writer.out, way_on=going.way_on)
-    if writer.out is not None:
+    if hashing is not None:
         asked = {**looking.asked(), **writer.asked(), "--shard": str(going.shard)}
-        job = replace(job, header=job_header(hashes, predictor, pictures, asked))
+        job = replace(job, header=job_header(hashing.result(), predictor, pictures, asked))
     with PredictionView(writer.out, len(given), going.shard) as view:
         view.begin(pictures)
         do = job.resume if going.resume else job.run

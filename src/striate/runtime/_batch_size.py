@@ -84,13 +84,13 @@ def _within(lanes: int, shape: Sequence[int]) -> int:
 class Searched:
     """1, 3, 9, 27, ... pictures until more are no faster, then what was fastest.
 
-    `lanes` passes run side by side and share MOST_PIXELS. `shape` (H, W) is that of all pictures, and `count`
-    their number, where these are known: the last batches are smaller, so that all lanes end together.
+    `lanes` passes run side by side and share MOST_PIXELS. `shape` (H, W) is that of all pictures, where it is
+    known; `left` is how many are to come, or 0. The last batches are smaller, so that all lanes end together.
     """
 
     lanes: int = 1
     shape: tuple[int, int] | None = None
-    count: int = 0
+    left: int = 0
     _size: int = field(default=1, init=False)  # to use now
     _best: int = field(default=1, init=False)
     _seconds: dict[int, list[float]] = field(default_factory=dict, init=False)  # a picture, by size
@@ -98,11 +98,11 @@ class Searched:
     _lock: Lock = field(default_factory=Lock, init=False)
 
     def next(self) -> int:
-        """The size that is being tried, or the fastest one; half of each lane's share of what is left."""
+        """The size that is being tried, or the fastest; at most half of each lane's share of what is left."""
         size = self._size
-        if self.count > 0:
-            size = min(size, -(-self.count // (2 * self.lanes)))
-        self.count -= size
+        if self.left > 0:
+            size = min(size, -(-self.left // (2 * self.lanes)))
+            self.left -= size
         return size
 
     def most(self, shape: Sequence[int]) -> int:
