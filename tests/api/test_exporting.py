@@ -254,9 +254,9 @@ def test_int8_is_measured_and_may_say_something_else(run: Path, stub: Stub) -> N
 
 def test_int8_that_loses_more_than_allowed_is_not_written(run: Path, stub: Stub) -> None:
     stub.change = everything_blue
-    with pytest.raises(StriateError, match=r"int8 loses more than 1 % points: top1 is 0\.3333, the model's"):
+    with pytest.raises(StriateError, match=r"more than 1 percentage point: top-1 is 33\.33 %, the model's"):
         striate.export(run, int8=True)
-    with pytest.raises(StriateError, match="more than 2 % points"):
+    with pytest.raises(StriateError, match="more than 2 percentage points"):
         striate.export(run, int8=True, max_drop=2)
     assert "model-int8.stub" not in names(run)
     assert striate.export(run, int8=True, max_drop=67).path.exists()

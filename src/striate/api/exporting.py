@@ -105,18 +105,19 @@ class ExportPlan:
         from striate.export.proof import METRIC, PIXELS, PROBABILITY
 
         if self.request.int8:
-            points = f"{100 * self.request.allowed_drop:g} % points"
-            return f"refused if more than {points} of {self._measure} are lost"
+            return f"refused if {self._measure} falls by more than {_points(self.request.allowed_drop)}"
         allowed = {
             "classification": f"probabilities differ by more than {PROBABILITY:g}",
             "detection": f"boxes differ by more than {BOX:g} pixels, scores by more than {SCORE:g}",
             "segmentation": f"fewer than {100 * PIXELS:g} % of the pixels are the same",
         }[self.predictor.task]
-        return f"refused if {allowed}, or {self._measure} by more than {METRIC:g}"
+        return f"refused if {allowed}, or {self._measure} by more than {_points(METRIC)}"
 
     @property
     def _measure(self) -> str:
-        measure: str = plugins.load(tasks, self.predictor.task).SCORE
+        """What the score of the task is called in the field, such as "top-1"."""
+        task = plugins.load(tasks, self.predictor.task)
+        measure: str = dict(task.HEADLINE)[task.SCORE]
         return measure
 
     def finish(self, progress: Progress | None = None, on_error: OnError | None = None) -> Export:
@@ -181,7 +182,8 @@ class ExportPlan:
         problems = list(proof.agreement.problems)
         change, name = proof.change, proof.measure
         if change is not None and proof.before is not None and proof.after is not None:
-            values = f"{name} is {proof.after.values[name]:.4f}, the model's {proof.before.values[name]:.4f}"
+            after, before = (100 * report.values[name] for report in (proof.after, proof.before))
+            values = f"{self._measure} is {after:.2f} %, the model's {before:.2f} %"
             if self.request.int8 and change < -self.request.allowed_drop:
                 raise self._lost_too_much(values)
             if not self.request.int8 and abs(change) > proof.allowed_change:
@@ -194,12 +196,17 @@ class ExportPlan:
         return StriateError(self.out, f"nothing was written, for the export is not the model: {what}", fix)
 
     def _lost_too_much(self, values: str) -> StriateError:
-        points = f"{100 * self.request.allowed_drop:g} % points"
         return StriateError(
             self.out,
-            f"nothing was written, for int8 loses more than {points}: {values}",
+            f"nothing was written, for int8 loses more than {_points(self.request.allowed_drop)}: {values}",
             "calibrate on other or more pictures, allow it with --max-drop, or leave --int8 out",
         )
+
+
+def _points(share: float) -> str:
+    """A difference of two shares of 0 to 1, in words."""
+    points = f"{100 * share:g}"
+    return f"{points} percentage point" if points == "1" else f"{points} percentage points"
 
 
 def prepare_export(request: ExportRequest) -> ExportPlan:

@@ -238,7 +238,8 @@ class _Classes:
         else:
             top1 = f"top-1 the same in {_share(self._same / self._pairs)}"
         difference, ratio = self._largest["probability"], self._largest["ratio"]
-        text = f"{top1}, probabilities {difference:.1e} apart at most, and {100 * ratio:.1g} % of themselves"
+        percent = f"{100 * ratio:.0f}" if ratio > 0.1 else f"{100 * ratio:.1g}"
+        text = f"{top1}, probabilities {difference:.1e} apart at most, and {percent} % of themselves"
         if self._excused:
             text += f", {self._excused:,} ties of two classes excused"
         return Agreement(

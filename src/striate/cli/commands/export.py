@@ -22,7 +22,7 @@ from striate.cli.group import Verb
     metavar="DATA",
     help="Pictures whose values say what 8 bits must hold. [the train part of those of the proof]",
 )
-@click.option("--max-drop", type=float, metavar="POINTS", help="What int8 may lose at most, in percent. [1]")
+@click.option("--max-drop", type=float, metavar="POINTS", help="Percentage points that int8 may lose. [1]")
 @click.option("--model", "made_by", metavar="FUNCTION", help="package.module:function that makes MODEL.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(model: str, as_json: bool, **options: Any) -> None:
