@@ -26,7 +26,6 @@ nothing and writes it anew. About 25 minutes on two cores.
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -154,7 +153,7 @@ def refuse_unlike(label: str, row: Row, others: Sequence[Row]) -> None:
 
 def trained(entry: Entry, name: str, pictures: Path, epochs: int) -> Row:
     """What came of one network."""
-    load, steps = os.getloadavg()[0], list[StepEvent]()
+    steps = list[StepEvent]()
 
     def note(event: Event) -> None:
         if isinstance(event, StepEvent):
@@ -181,7 +180,6 @@ def trained(entry: Entry, name: str, pictures: Path, epochs: int) -> Row:
         "images_per_second": round(speed(steps), 1),
         "seconds": round(run.seconds, 1),
         "device": describe(device, choose_precision("auto", device), torch.get_num_threads()),
-        "load_average_before": round(load, 2),
     }
 
 

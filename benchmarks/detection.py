@@ -15,7 +15,6 @@ Every row is written as soon as it is there, and a second run goes on behind the
 """
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Mapping
@@ -96,12 +95,7 @@ def arguments() -> argparse.Namespace:
 
 def train_row(found: dict[str, Any], entry: Entry, options: argparse.Namespace) -> None:
     """Train one network and add its row to `found` and to the file; nothing where it has one."""
-
-    def measured() -> Row:
-        load = os.getloadavg()[0]
-        return {**trained(entry, options), "load_average_before": round(load, 2)}
-
-    if row := add_row(found, {"network": entry.network}, measured, options):
+    if row := add_row(found, {"network": entry.network}, partial(trained, entry, options), options):
         print("  ".join(cells(row)), flush=True)
 
 

@@ -20,7 +20,6 @@ About an hour on two cores, and up to 6 GB of memory for the large ones.
 
 import argparse
 import multiprocessing
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -119,12 +118,11 @@ class Exporters:
 
     def row(self, name: str, pictures: tuple[Path, ...]) -> Row:
         """What came of one network, or why nothing did."""
-        load = {"load_average_before": round(os.getloadavg()[0], 2)}
         try:
-            return load | self._pool.submit(exported, name, pictures).result()
+            return self._pool.submit(exported, name, pictures).result()
         except BrokenProcessPool:
             self._pool = self._started()
-            return load | {"not_run": "its process ended, most likely for want of memory"}
+            return {"not_run": "its process ended, most likely for want of memory"}
 
     @staticmethod
     def _started() -> ProcessPoolExecutor:

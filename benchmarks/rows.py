@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -89,12 +90,14 @@ def add_row(
 ) -> dict[str, Any] | None:
     """Measure the row of `subject`, a few of its fields, and add it to `found` and to the file.
 
-    None, and nothing is measured, where it is there already; with `--again` it takes that one's place.
+    None, and nothing is measured, where it is there already; with `--again` it takes that one's place. How
+    busy the machine was before is measured too.
     """
     others = [row for row in found["rows"] if any(row[key] != subject[key] for key in subject)]
     if len(others) < len(found["rows"]) and not options.again:
         return None
-    row = {**subject, **measure()}
+    load = round(os.getloadavg()[0], 2)
+    row = {**subject, **measure(), "load_average_before": load}
     found["rows"] = [*others, row]
     write(options.out, found)
     return row

@@ -35,7 +35,6 @@ page is made of the JSON alone. About two hours on two cores.
 """
 
 import argparse
-import os
 import shutil
 import tempfile
 import time
@@ -144,12 +143,11 @@ def subject_of(options: argparse.Namespace) -> str:
 
 
 def attended(title: str, measure: Callable[[], Row]) -> Row:
-    """What `measure` gives, how busy the machine was before and how long it took."""
+    """What `measure` gives, and how long it took."""
     print(title, flush=True)
-    load, started = os.getloadavg()[0], time.monotonic()
+    started = time.monotonic()
     row = measure()
-    minutes = round((time.monotonic() - started) / 60, 1)
-    return row | {"load_average_before": round(load, 2), "minutes": minutes}
+    return row | {"minutes": round((time.monotonic() - started) / 60, 1)}
 
 
 def processes_row(case: Case, shop: Workshop, rounds: int) -> Row:

@@ -19,7 +19,6 @@ of isbi.json beside it where there is one; --page-only trains nothing and writes
 
 import argparse
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -127,7 +126,7 @@ def train_row(found: dict[str, Any], entry: Entry, weights: Path | None, options
 
 def trained(entry: Entry, weights: Path | None, data: str, settings: Mapping[str, Any]) -> Row:
     """What came of one network."""
-    load, steps = os.getloadavg()[0], list[StepEvent]()
+    steps = list[StepEvent]()
 
     def note(event: Event) -> None:
         if isinstance(event, StepEvent):
@@ -160,7 +159,6 @@ def trained(entry: Entry, weights: Path | None, data: str, settings: Mapping[str
         "images_per_second": round(speed(steps), 1),
         "seconds": round(run.seconds, 1),
         "device": describe(device, choose_precision("auto", device), torch.get_num_threads()),
-        "load_average_before": round(load, 2),
     }
 
 
