@@ -26,7 +26,6 @@ nothing and writes it anew. About 25 minutes on two cores.
 
 import argparse
 import json
-import statistics
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,17 +33,13 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import torch
 from few_pictures import write_pictures
 from rows import add_row, known, page_options, parsed
 from tables import measured_on, table
+from trained import trained
 
-import striate
 from striate import models
 from striate.data.open import DataConfig, open_dataset
-from striate.ops.device import choose_device
-from striate.training.device import choose_precision, describe
-from striate.training.events import Event, StepEvent
 
 NATIVE, LARGER = 32, 64  # pixels a side
 
@@ -128,10 +123,19 @@ def train_row(
     label = entry.label if name == entry.network else name
 
     def measured() -> Row:
+        measures, costs = trained(
+            pictures,
+            model=name,
+            settings=settings_for(entry, is_peer=name != entry.network),
+            epochs=options.epochs,
+            seed=0,
+            val_fraction=0.0,
+        )
         row = {
             "beside": None if name == entry.network else entry.label,
             "family": models.family_name(entry.network),
-            **trained(entry, name, pictures, options.epochs),
+            "top1": measures["top1"],
+            **costs,
         }
         refuse_unlike(label, row, found["rows"])
         return row
@@ -151,38 +155,6 @@ def refuse_unlike(label: str, row: Row, others: Sequence[Row]) -> None:
             raise SystemExit(f"{label} is not {other['label']}: {counts[0]} parameters, MACs; {counts[1]}")
 
 
-def trained(entry: Entry, name: str, pictures: Path, epochs: int) -> Row:
-    """What came of one network."""
-    steps = list[StepEvent]()
-
-    def note(event: Event) -> None:
-        if isinstance(event, StepEvent):
-            steps.append(event)
-
-    with tempfile.TemporaryDirectory() as folder:
-        run = striate.train(
-            pictures,
-            model=name,
-            out=Path(folder) / "run",
-            settings=settings_for(entry, is_peer=name != entry.network),
-            epochs=epochs,
-            seed=0,
-            val_fraction=0.0,
-            on_event=note,
-        )
-        cost = striate.summary(run.folder)
-    device = choose_device("auto")
-    return {
-        "input": list(cost.input_shape),
-        "top1": run.metrics["top1"],
-        "parameters": cost.parameters,
-        "macs": cost.macs,
-        "images_per_second": round(speed(steps), 1),
-        "seconds": round(run.seconds, 1),
-        "device": describe(device, choose_precision("auto", device), torch.get_num_threads()),
-    }
-
-
 def settings_for(entry: Entry, is_peer: bool) -> dict[str, Any]:
     """Settings that a row has beside the budget; for a peer, the recipe of ours too."""
     family = models.family_of(entry.network)
@@ -194,12 +166,6 @@ def settings_for(entry: Entry, is_peer: bool) -> dict[str, Any]:
     if entry.grid is not None:
         network["grid"] = entry.grid
     return {**recipe, "network": network}
-
-
-def speed(steps: Sequence[StepEvent]) -> float:
-    """The median images a second over the steps of the last epoch, but its last one: that may be smaller."""
-    last = [step.images_per_second for step in steps if step.epoch == steps[-1].epoch]
-    return statistics.median(last[:-1] or last)
 
 
 def page(found: Mapping[str, Any], overfit: Path) -> str:

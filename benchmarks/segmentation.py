@@ -19,7 +19,6 @@ of isbi.json beside it where there is one; --page-only trains nothing and writes
 
 import argparse
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,16 +26,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-import torch
-from classification import speed
 from rows import add_row, known, page_options, parsed
 from tables import measured_on, table
+from trained import trained
 
-import striate
 from striate import models
-from striate.ops.device import choose_device
-from striate.training.device import choose_precision, describe
-from striate.training.events import Event, StepEvent
 
 Row = dict[str, Any]
 
@@ -119,47 +113,28 @@ def wanted(options: argparse.Namespace) -> Iterator[tuple[Entry, Path | None]]:
 def train_row(found: dict[str, Any], entry: Entry, weights: Path | None, options: argparse.Namespace) -> None:
     """Train one network and add its row to `found` and to the file; nothing where it has one."""
     label = entry.label + (KNOWING if weights else "")
-    measure = partial(trained, entry, weights, options.data, found["settings"])
+    measure = partial(measured, entry, weights, options.data, found["settings"])
     if row := add_row(found, {"label": label}, measure, options):
         print("  ".join(cells(row)), flush=True)
 
 
-def trained(entry: Entry, weights: Path | None, data: str, settings: Mapping[str, Any]) -> Row:
+def measured(entry: Entry, weights: Path | None, data: str, settings: Mapping[str, Any]) -> Row:
     """What came of one network."""
-    steps = list[StepEvent]()
-
-    def note(event: Event) -> None:
-        if isinstance(event, StepEvent):
-            steps.append(event)
-
     recipe = {}
     if entry.recipe_of is not None:
         family = models.family_of(entry.recipe_of)
         recipe = family.recipe(family.VARIANTS[entry.recipe_of])
     training = {**recipe.get("training", {}), "eval_every": settings["epochs"]}
-    with tempfile.TemporaryDirectory() as folder:
-        run = striate.train(
-            data,
-            model=entry.network,
-            out=Path(folder) / "run",
-            settings={**recipe, "training": training, "network": entry.settings},
-            epochs=settings["epochs"],
-            size=tuple(settings["size"]),
-            seed=settings["seed"],
-            init=weights,
-            on_event=note,
-        )
-        cost = striate.summary(run.folder)
-    device = choose_device("auto")
-    return {
-        "input": list(cost.input_shape),
-        **run.metrics,
-        "parameters": cost.parameters,
-        "macs": cost.macs,
-        "images_per_second": round(speed(steps), 1),
-        "seconds": round(run.seconds, 1),
-        "device": describe(device, choose_precision("auto", device), torch.get_num_threads()),
-    }
+    measures, costs = trained(
+        data,
+        model=entry.network,
+        settings={**recipe, "training": training, "network": entry.settings},
+        epochs=settings["epochs"],
+        size=tuple(settings["size"]),
+        seed=settings["seed"],
+        init=weights,
+    )
+    return {**measures, **costs}
 
 
 HEAD = (
